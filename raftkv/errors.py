@@ -1,0 +1,226 @@
+"""Every exception of raftkv, one tree, for servers, clients and tools alike.
+
+    RaftkvError
+    ├── ConfigError               a flag, field or argument is wrong: says which, and what is allowed
+    ├── RequestError              the answer to a request; has .code (gRPC status), .message (etcd's text), .outcome
+    │   ├── InvalidArgument
+    │   ├── NotFound
+    │   ├── FailedPrecondition
+    │   ├── OutOfRange
+    │   │   ├── Compacted         the revision asked for was compacted away
+    │   │   └── FutureRevision    the revision asked for has not happened yet
+    │   ├── ResourceExhausted
+    │   ├── PermissionDenied
+    │   ├── Unauthenticated
+    │   ├── Unimplemented
+    │   ├── DataLoss
+    │   ├── Unavailable           no leader, server stopping, connection lost
+    │   ├── DeadlineExceeded      no answer in time
+    │   └── Cancelled
+    ├── StorageError              this node's disk or data directory
+    │   ├── DataDirError          in use, of another node or cluster, unreadable, of a newer format
+    │   ├── CorruptionError       stored bytes are not what was written
+    │   └── DiskFullError
+    └── PeerError                 a peer of another cluster, id or protocol version
+
+A write that raises has an ``outcome``: NOT_APPLIED (it never will be) or UNKNOWN (it may have been, or may yet be). Reads
+change nothing; theirs is NOT_APPLIED.
+
+What may not live here: anything that imports gRPC. Codes are plain numbers with gRPC's meaning.
+
+Source: the texts are etcd's (3.4.23, rpctypes); Go clients map errors by text.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+
+class Code(IntEnum):
+    """gRPC status codes, https://grpc.io/docs/guides/status-codes/."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class Outcome(Enum):
+    """What became of a write that raised."""
+
+    NOT_APPLIED = "not applied"
+    UNKNOWN = "unknown"
+
+
+class RaftkvError(Exception):
+    """The root of all exceptions raised by raftkv on purpose."""
+
+
+class ConfigError(RaftkvError, ValueError):
+    """A configuration value is wrong. The message is one line: what it is, and what is allowed."""
+
+
+class RequestError(RaftkvError):
+    """A request was answered with an error.
+
+    Attributes:
+        code: a gRPC status code.
+        message: etcd's text, as sent.
+        outcome: of a write: NOT_APPLIED or UNKNOWN.
+    """
+
+    code: Code = Code.UNKNOWN
+    default_outcome: Outcome = Outcome.NOT_APPLIED
+
+    def __init__(self, message: str, *, outcome: Outcome | None = None, code: Code | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.outcome = self.default_outcome if outcome is None else outcome
+        if code is not None:
+            self.code = code
+
+
+class InvalidArgument(RequestError):
+    code = Code.INVALID_ARGUMENT
+
+
+class NotFound(RequestError):
+    code = Code.NOT_FOUND
+
+
+class FailedPrecondition(RequestError):
+    code = Code.FAILED_PRECONDITION
+
+
+class OutOfRange(RequestError):
+    code = Code.OUT_OF_RANGE
+
+
+class Compacted(OutOfRange):
+    """The revision asked for was compacted away; a later one must be asked for."""
+
+
+class FutureRevision(OutOfRange):
+    """The revision asked for has not happened yet."""
+
+
+class ResourceExhausted(RequestError):
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class PermissionDenied(RequestError):
+    code = Code.PERMISSION_DENIED
+
+
+class Unauthenticated(RequestError):
+    code = Code.UNAUTHENTICATED
+
+
+class Unimplemented(RequestError):
+    code = Code.UNIMPLEMENTED
+
+
+class DataLoss(RequestError):
+    code = Code.DATA_LOSS
+
+
+class Unavailable(RequestError):
+    """The service could not answer. Whether a write took effect stands in ``outcome``."""
+
+    code = Code.UNAVAILABLE
+    default_outcome = Outcome.UNKNOWN
+
+
+class DeadlineExceeded(RequestError):
+    """No answer in time. A write may have been applied, or may yet be."""
+
+    code = Code.DEADLINE_EXCEEDED
+    default_outcome = Outcome.UNKNOWN
+
+
+class Cancelled(RequestError):
+    code = Code.CANCELLED
+    default_outcome = Outcome.UNKNOWN
+
+
+class StorageError(RaftkvError):
+    """This node's disk or data directory failed it; the node stops rather than guess."""
+
+
+class DataDirError(StorageError):
+    """The data directory cannot be used: in use, of another node or cluster, unreadable, or of a newer format."""
+
+
+class CorruptionError(StorageError):
+    """Stored bytes are not what was written. Nothing was changed or cut off."""
+
+
+class DiskFullError(StorageError):
+    """No space left, or the quota is used up."""
+
+
+class PeerError(RaftkvError):
+    """A peer is of another cluster, has another id, or speaks another protocol version."""
+
+
+# The texts, in etcd's words.
+
+KEY_NOT_PROVIDED = "etcdserver: key is not provided"
+KEY_NOT_FOUND = "etcdserver: key not found"
+VALUE_PROVIDED = "etcdserver: value is provided"
+LEASE_PROVIDED = "etcdserver: lease is provided"
+TOO_MANY_OPERATIONS = "etcdserver: too many operations in txn request"
+DUPLICATE_KEY = "etcdserver: duplicate key given in txn request"
+INVALID_SORT_OPTION = "etcdserver: invalid sort option"
+REQUEST_TOO_LARGE = "etcdserver: request is too large"
+COMPACTED = "etcdserver: mvcc: required revision has been compacted"
+FUTURE_REVISION = "etcdserver: mvcc: required revision is a future revision"
+NO_SPACE = "etcdserver: mvcc: database space exceeded"
+TOO_MANY_REQUESTS = "etcdserver: too many requests"
+LEASE_NOT_FOUND = "etcdserver: requested lease not found"
+NO_LEADER = "etcdserver: no leader"
+NOT_LEADER = "etcdserver: not leader"
+LEADER_CHANGED = "etcdserver: leader changed"
+STOPPED = "etcdserver: server stopped"
+TIMED_OUT = "etcdserver: request timed out"
+TIMED_OUT_LEADER_FAILURE = "etcdserver: request timed out, possibly due to previous leader failure"
+KEY_TOO_LONG = "etcdserver: key is longer than {limit} bytes, the limit of raftkv's storage engine"
+
+_CLASS_BY_CODE: dict[Code, type[RequestError]] = {
+    cls.code: cls
+    for cls in (
+        InvalidArgument,
+        NotFound,
+        FailedPrecondition,
+        OutOfRange,
+        ResourceExhausted,
+        PermissionDenied,
+        Unauthenticated,
+        Unimplemented,
+        DataLoss,
+        Unavailable,
+        DeadlineExceeded,
+        Cancelled,
+    )
+}
+_CLASS_BY_MESSAGE: dict[str, type[RequestError]] = {COMPACTED: Compacted, FUTURE_REVISION: FutureRevision}
+
+
+def request_error(code: int, message: str, *, outcome: Outcome | None = None) -> RequestError:
+    """The exception for a gRPC status code and text; texts decide first, as in etcd's own clients."""
+    known = Code(code) if code in Code._value2member_map_ else Code.UNKNOWN
+    cls = _CLASS_BY_MESSAGE.get(message) or _CLASS_BY_CODE.get(known, RequestError)
+    return cls(message, outcome=outcome, code=known)
