@@ -1,0 +1,23 @@
+"""The laboratory: real clusters on one machine, and what can be done to them.
+
+    cluster/local.py   raftkv demo   tests   benchmarks
+           └───────────────┴──────┬────┴─────────┘
+                             LocalCluster (cluster.py)
+              state.py  cluster.json: which processes and ports are ours
+              nodes.py  flags, logs, readiness          ports.py  free ports, held
+              process.py  pids that cannot lie          leash.py  cleans up after a parent that died
+              links.py  rules for traffic between nodes
+                 │ control port
+              proxy.py, pump.py  one process through which the nodes dial each other
+
+Each node is an operating-system process as a user would start it; nothing in it knows that it is being watched, but for one
+flag, ``--peer-dial``, which makes it dial its peers through the proxy. Faults are made from outside: SIGKILL, SIGSTOP, and links
+that are cut, one way or both, or delayed, without root.
+
+A cluster lives in a directory, so that a command from another shell finds it, and never mistakes somebody else's process for a
+node of its own. ``demo.py`` is the first minute with raftkv: it kills a leader in front of the user and counts.
+
+Not done: faults of disks (slow, full, failing fsync) and clocks; cutting a node off from its *clients*; loss, duplication and
+reordering of single messages; nodes on several machines; the drill that breaks a live cluster, and the checker for
+linearizability.
+"""
