@@ -62,10 +62,31 @@ def decode_snapshot_meta(data: bytes) -> SnapshotMeta:
 
 
 def encode_entry(entry: Entry) -> bytes:
-    pb = peer_pb2.Entry(index=entry.index, term=entry.term, kind=entry.kind.value, data=entry.data)  # type: ignore[arg-type]
+    head, data = encode_entry_parts(entry)
+    return head + data
+
+
+def encode_entry_parts(entry: Entry) -> tuple[bytes, bytes]:
+    """The encoded entry in two pieces; the second is `entry.data` itself, so that joining them is the only copy of it.
+
+    A protobuf message is the concatenation of its fields in any order: the payload may as well be the last.
+    """
+    pb = peer_pb2.Entry(index=entry.index, term=entry.term, kind=entry.kind.value)  # type: ignore[arg-type]
     if entry.membership is not None:
         _membership_to_pb(pb.membership, entry.membership)
-    return pb.SerializeToString()
+    return pb.SerializeToString() + _DATA_TAG + _varint(len(entry.data)), entry.data
+
+
+_DATA_TAG: Final = bytes([peer_pb2.Entry.DATA_FIELD_NUMBER << 3 | 2])
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def decode_entry(data: bytes) -> Entry:
