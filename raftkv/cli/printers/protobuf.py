@@ -1,0 +1,14 @@
+"""`-w protobuf`: the answer as it came over the wire, nothing added. Endpoint commands have no such message."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from raftkv.cli.printers import Style
+
+
+def _message(answer: Message, _: Style) -> bytes:
+    return answer.SerializeToString()
+
+
+put = get = delete = txn = member_list = _message

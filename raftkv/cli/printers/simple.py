@@ -1,0 +1,81 @@
+"""`-w simple`: what a person or a shell script reads.
+
+What may not live here: rows of endpoints and members, which the table format shares (table.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from raftkv.cli.goformat import duration, hex_string
+from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, Style
+from raftkv.cli.printers.table import hash_rows, member_rows, status_rows
+from raftkv.pb import rpc_pb2
+from raftkv.pb.mvcc_pb2 import KeyValue
+
+
+def put(answer: rpc_pb2.PutResponse, style: Style) -> bytes:
+    return b"OK\n" + (_key_value(answer.prev_kv, style) if answer.HasField("prev_kv") else b"")
+
+
+def get(answer: rpc_pb2.RangeResponse, style: Style) -> bytes:
+    if style.count_only:
+        return b"%d\n" % answer.count
+    return _key_values(answer.kvs, style)
+
+
+def delete(answer: rpc_pb2.DeleteRangeResponse, style: Style) -> bytes:
+    return b"%d\n" % answer.deleted + _key_values(answer.prev_kvs, style)
+
+
+def txn(answer: rpc_pb2.TxnResponse, style: Style) -> bytes:
+    """SUCCESS or FAILURE, then each answer after an empty line."""
+    parts = [b"SUCCESS\n" if answer.succeeded else b"FAILURE\n"]
+    for response in answer.responses:
+        parts.append(b"\n")
+        match response.WhichOneof("response"):
+            case "response_put":
+                parts.append(put(response.response_put, style))
+            case "response_range":
+                parts.append(get(response.response_range, style))
+            case "response_delete_range":
+                parts.append(delete(response.response_delete_range, style))
+            case "response_txn":
+                parts.append(txn(response.response_txn, style))
+            case other:
+                parts.append(b"unexpected response %r\n" % str(other).encode())
+    return b"".join(parts)
+
+
+def member_list(answer: rpc_pb2.MemberListResponse, _: Style) -> bytes:
+    return _lines(member_rows(answer))
+
+
+def endpoint_status(answers: Sequence[EndpointStatus], _: Style) -> bytes:
+    return _lines(status_rows(answers))
+
+
+def endpoint_hashkv(answers: Sequence[EndpointHash], _: Style) -> bytes:
+    return _lines(hash_rows(answers))
+
+
+def endpoint_health(answers: Sequence[EndpointHealth], _: Style) -> bytes:
+    """The healthy ones; the command tells of the others on stderr."""
+    return "".join(
+        f"{health.endpoint} is healthy: successfully committed proposal: took = {duration(health.took_s)}\n"
+        for health in answers
+        if not health.error
+    ).encode()
+
+
+def _key_values(pairs: Iterable[KeyValue], style: Style) -> bytes:
+    return b"".join(_key_value(pair, style) for pair in pairs)
+
+
+def _key_value(pair: KeyValue, style: Style) -> bytes:
+    key, value = (hex_string(pair.key), hex_string(pair.value)) if style.hex else (pair.key, pair.value)
+    return value + b"\n" if style.value_only else key + b"\n" + value + b"\n"
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> bytes:
+    return "".join(", ".join(row) + "\n" for row in rows).encode()
