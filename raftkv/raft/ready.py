@@ -74,3 +74,5 @@ class Ready:
     read_states: tuple[ReadState, ...] = ()
     snapshots_wanted: tuple[NodeId, ...] = ()
     soft_state: SoftState | None = None
+    proposals_rejected: bool = False
+    """A leader refused proposals that this node passed on: propose again what is unresolved, after a pause."""

@@ -1,0 +1,212 @@
+"""The leader's sending side: one `Progress` per follower, appends, heartbeats, and what their answers mean.
+
+Appends are not sent by the handlers but by `flush`, once per `Ready`: whatever was proposed or acknowledged since the last
+one goes to each follower as one append, without waiting for anything.
+
+What may not live here: commit decisions, proposals, reads (`leader`).
+"""
+
+from __future__ import annotations
+
+from raftkv.raft.messages import AppendRequest, AppendResponse, HeartbeatRequest, HeartbeatResponse
+from raftkv.raft.progress import InFlight, Progress, ProgressState
+from raftkv.raft.state import State
+from raftkv.raft.status import FollowerStatus
+from raftkv.raft.types import NodeId
+
+
+class Replication:
+    """Progress of every member but ourselves, in ascending order of ids (equal seeds must give equal traces)."""
+
+    __slots__ = ("_progress", "_ticks", "wants_flush")
+
+    def __init__(self, state: State) -> None:
+        self._ticks = 0
+        self._progress: dict[NodeId, Progress] = {}
+        self.wants_flush = True
+        self.sync_members(state)
+
+    def sync_members(self, state: State) -> None:
+        """The membership in force changed: newcomers start as probes, who has left is forgotten."""
+        old = self._progress
+        config = state.config
+        self._progress = {
+            node: old.get(node)
+            or Progress(
+                next_index=state.log.last_index + 1,
+                in_flight=InFlight(config.inflight_appends_max, config.inflight_bytes_max),
+                heard_tick=self._ticks,
+            )
+            for node in state.membership.members
+            if node != state.node_id
+        }
+        self.wants_flush = True
+
+    def tick(self) -> None:
+        self._ticks += 1
+
+    def match_index(self, node: NodeId) -> int:
+        progress = self._progress.get(node)
+        return progress.match_index if progress else 0
+
+    def acked_round(self, node: NodeId) -> int:
+        progress = self._progress.get(node)
+        return progress.acked_round if progress else 0
+
+    def is_caught_up(self, state: State, node: NodeId) -> bool:
+        """Whether a learner may become a voter: nine tenths of the log are there, and the rest is flowing."""
+        progress = self._progress.get(node)
+        return (
+            progress is not None
+            and progress.state is ProgressState.REPLICATE
+            and progress.match_index * 10 >= state.log.last_index * 9
+        )
+
+    def active_nodes(self, state: State) -> set[NodeId]:
+        """Who has answered within an election timeout, and ourselves."""
+        oldest = self._ticks - state.config.election_timeout_ticks
+        active = {node for node, progress in self._progress.items() if progress.heard_tick > oldest}
+        active.add(state.node_id)
+        return active
+
+    def most_up_to_date_voter(self, state: State) -> NodeId:
+        """The best successor: answering, voting in the incoming half, furthest along; 0 if there is none."""
+        active = self.active_nodes(state)
+        candidates = [
+            (-progress.match_index, node)
+            for node, progress in self._progress.items()
+            if node in active and node in state.membership.voters
+        ]
+        return min(candidates)[1] if candidates else 0
+
+    def on_append_response(self, state: State, message: AppendResponse) -> bool:
+        """True if the follower's match index advanced."""
+        progress = self._progress.get(message.sender)
+        if progress is None:
+            return False
+        progress.heard_tick = self._ticks
+        self.wants_flush = True
+        if message.accepted:
+            assert message.match_index <= state.log.last_index, f"{message} beyond last {state.log.last_index}"
+            return progress.accepted(message.match_index, state.log.first_index)
+        agree = message.conflict_index
+        if message.conflict_term:
+            agree = state.log.last_index_of_term_at_most(agree, message.conflict_term)
+        progress.refused(message.prev_index, agree)
+        return False
+
+    def on_heartbeat_response(self, state: State, message: HeartbeatResponse) -> None:
+        progress = self._progress.get(message.sender)
+        if progress is None:
+            return
+        progress.heard_tick = self._ticks
+        progress.acked_round = max(progress.acked_round, message.read_round)
+        self.wants_flush = True
+        match progress.state:
+            case ProgressState.PROBE:
+                progress.probe_sent = False
+            case ProgressState.REPLICATE if progress.match_index < progress.next_index - 1 and not progress.moved:
+                # It is alive, but no append was acknowledged for a heartbeat: they may be lost. Its answer to an empty one
+                # tells.
+                self._send_append(state, message.sender, progress, empty=True)
+            case _:
+                pass
+        progress.moved = False
+
+    def send_heartbeats(self, state: State, read_round: int) -> None:
+        commit_index = state.log.commit_index
+        for node, progress in self._progress.items():
+            state.send(
+                HeartbeatRequest(
+                    sender=state.node_id,
+                    receiver=node,
+                    term=state.term,
+                    # Not beyond what is known to match: the follower's log may go on with another leader's entries.
+                    commit_index=min(commit_index, progress.match_index),
+                    read_round=read_round,
+                )
+            )
+
+    def flush(self, state: State) -> None:
+        """Send every follower what it may be sent."""
+        self.wants_flush = False
+        for node, progress in self._progress.items():
+            self._catch_up(state, node, progress)
+
+    def _catch_up(self, state: State, node: NodeId, progress: Progress) -> None:
+        log = state.log
+        if progress.is_paused:
+            return
+        if progress.next_index <= log.base_index:
+            progress.become_snapshot()
+            state.outbox.snapshots_wanted.append(node)
+            return
+        if progress.state is ProgressState.PROBE:
+            self._send_append(state, node, progress)
+            return
+        while progress.next_index <= log.last_index and not progress.in_flight.is_full:
+            self._send_append(state, node, progress)
+        if progress.commit_sent < log.commit_index and not progress.in_flight.is_full:
+            self._send_append(state, node, progress, empty=True)
+
+    def _send_append(self, state: State, node: NodeId, progress: Progress, *, empty: bool = False) -> None:
+        log = state.log
+        prev_index = progress.next_index - 1
+        prev_term = log.term_at(prev_index)
+        if prev_term is None:
+            return  # Compacted under a nudge; `flush` will ask for a snapshot.
+        entries = () if empty else log.slice(prev_index + 1, log.last_index, state.config.append_bytes_max)
+        state.send(
+            AppendRequest(
+                sender=state.node_id,
+                receiver=node,
+                term=state.term,
+                prev_index=prev_index,
+                prev_term=prev_term,
+                commit_index=log.commit_index,
+                entries=entries,
+            )
+        )
+        progress.commit_sent = log.commit_index
+        progress.sent(prev_index + len(entries), sum(entry.size for entry in entries))
+
+    def unreachable(self, node: NodeId) -> None:
+        """What was in flight is probably lost."""
+        progress = self._progress.get(node)
+        if progress is not None and progress.state is ProgressState.REPLICATE:
+            progress.become_probe(progress.match_index + 1)
+            self.wants_flush = True
+
+    def snapshot_sent(self, node: NodeId, index: int) -> None:
+        """It has a snapshot at `index`: go on behind it, when its acknowledgement or a heartbeat's answer arrives."""
+        self._leave_snapshot(node, index)
+
+    def snapshot_failed(self, node: NodeId) -> None:
+        """Probe again, when it answers a heartbeat: not at once, or a dead receiver would keep us busy."""
+        self._leave_snapshot(node, 0)
+
+    def _leave_snapshot(self, node: NodeId, index: int) -> None:
+        progress = self._progress.get(node)
+        if progress is not None and progress.state is ProgressState.SNAPSHOT:
+            progress.become_probe(max(progress.match_index, index) + 1)
+            progress.probe_sent = True
+
+    def status(self, state: State) -> dict[NodeId, FollowerStatus]:
+        active = self.active_nodes(state)
+        return {
+            node: FollowerStatus(
+                match_index=progress.match_index,
+                next_index=progress.next_index,
+                state=progress.state,
+                recent_active=node in active,
+                in_flight_count=len(progress.in_flight),
+                is_learner=not state.membership.is_voter(node),
+            )
+            for node, progress in self._progress.items()
+        }
+
+    def check(self, state: State) -> None:
+        assert tuple(self._progress) == tuple(n for n in state.membership.members if n != state.node_id), "strangers"
+        for progress in self._progress.values():
+            progress.check()
+            assert progress.match_index <= state.log.last_index, f"match {progress.match_index} beyond the log"

@@ -1,0 +1,194 @@
+"""What every role shares: term, vote, log, membership, timers, and the outbox that becomes the next `Ready`.
+
+Roles read it, extend the log and fill the outbox. They do not touch `term` and `vote`, and they do not change role: a
+handler *returns* a `Transition`, which `raft.Raft` carries out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from raftkv.raft.config import RaftConfig
+from raftkv.raft.log import Log
+from raftkv.raft.membership import MembershipHistory
+from raftkv.raft.messages import AppendResponse, Message, VoteRequest, VoteResponse
+from raftkv.raft.ready import ReadState
+from raftkv.raft.saves import Saves
+from raftkv.raft.types import NO_NODE, Entry, HardState, Membership, NodeId, SnapshotMeta
+
+UNLIMITED_BYTES = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class ToFollower:
+    term: int
+    leader: NodeId = NO_NODE
+
+
+@dataclass(frozen=True, slots=True)
+class ToPreCandidate:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ToCandidate:
+    leadership_transfer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToLeader:
+    pass
+
+
+Transition = ToFollower | ToPreCandidate | ToCandidate | ToLeader
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What the next `Ready` will carry."""
+
+    messages: list[Message] = field(default_factory=list)
+    after_save: list[Message] = field(default_factory=list)
+    read_states: list[ReadState] = field(default_factory=list)
+    snapshots_wanted: list[NodeId] = field(default_factory=list)
+    install: SnapshotMeta | None = None
+    proposals_rejected: bool = False
+
+    def is_empty(self) -> bool:
+        return not (
+            self.messages
+            or self.after_save
+            or self.read_states
+            or self.snapshots_wanted
+            or self.install is not None
+            or self.proposals_rejected
+        )
+
+
+@dataclass(slots=True)
+class State:
+    """The role-independent half of one node.
+
+    Invariants: `term` never falls; `vote` changes only from nobody to somebody within a term.
+    """
+
+    config: RaftConfig
+    rng: random.Random
+    log: Log
+    memberships: MembershipHistory
+    saves: Saves
+    term: int
+    vote: NodeId
+    leader: NodeId = NO_NODE
+    outbox: Outbox = field(default_factory=Outbox)
+    election_elapsed_ticks: int = 0
+    """Since the last word from a leader, the last vote granted, or the start of a campaign; nothing else resets it."""
+    election_timeout_ticks: int = 0
+    leader_gone: bool = False
+    """The shell has evidence that the leader's process is dead: its lease on our vote is void."""
+
+    @property
+    def node_id(self) -> NodeId:
+        return self.config.node_id
+
+    @property
+    def membership(self) -> Membership:
+        return self.memberships.current
+
+    @property
+    def hard_state(self) -> HardState:
+        return HardState(self.term, self.vote, self.log.commit_index)
+
+    @property
+    def may_campaign(self) -> bool:
+        return self.membership.is_voter(self.config.node_id)
+
+    @property
+    def peers(self) -> tuple[NodeId, ...]:
+        """Everybody else who votes, in ascending order."""
+        membership = self.memberships.current
+        return tuple(sorted((membership.voters | membership.outgoing_voters) - {self.config.node_id}))
+
+    @property
+    def in_lease(self) -> bool:
+        """A leader was heard within an election timeout: no (pre-)vote is given away (dissertation §4.2.3, §6.4)."""
+        return (
+            self.leader != NO_NODE
+            and not self.leader_gone
+            and (self.leader == self.config.node_id or self.election_elapsed_ticks < self.config.election_timeout_ticks)
+        )
+
+    @property
+    def election_timed_out(self) -> bool:
+        return self.election_elapsed_ticks >= self.election_timeout_ticks
+
+    @property
+    def has_committed_in_term(self) -> bool:
+        """Until then the commit index may lag the previous leader's (dissertation §6.4)."""
+        return self.log.term_at(self.log.commit_index) == self.term
+
+    def draw_election_timeout(self) -> None:
+        base = self.config.election_timeout_ticks
+        self.election_timeout_ticks = self.rng.randrange(base, 2 * base)
+
+    def heard_leader(self) -> None:
+        self.election_elapsed_ticks = 0
+        self.leader_gone = False
+
+    def send(self, message: Message) -> None:
+        """May leave at once."""
+        assert message.receiver != self.config.node_id, f"message to self: {message}"
+        self.outbox.messages.append(message)
+
+    def send_after_save(self, message: VoteRequest | VoteResponse) -> None:
+        """Promises about our term and vote: only once they are on disk.
+
+        A VoteRequest is one too: it vouches for a log that may not be on disk yet. Were it sent at once, a candidate that
+        crashes and comes back with a shorter log could campaign in the same term and be elected by votes for the longer.
+        """
+        self.outbox.after_save.append(message)
+
+    def acknowledge(self, leader: NodeId, prev_index: int, match_index: int) -> None:
+        """Tell the leader that our log matches up to `match_index`, once that is on disk."""
+        response = AppendResponse(
+            sender=self.config.node_id,
+            receiver=leader,
+            term=self.term,
+            prev_index=prev_index,
+            accepted=True,
+            match_index=match_index,
+        )
+        if self.saves.durable_term == self.term and match_index <= self.log.saved_index:
+            self.send(response)
+            return
+        after_save = self.outbox.after_save
+        last = after_save[-1] if after_save else None
+        if isinstance(last, AppendResponse) and last.match_index <= match_index and last.receiver == leader:
+            after_save.pop()  # The higher acknowledgement says it all; both would leave at the same moment.
+        after_save.append(response)
+
+    def append(self, entries: Sequence[Entry]) -> bool:
+        """Extend the log; True if the membership changed with it."""
+        self.log.append(entries)
+        return self.memberships.append(entries)
+
+    def append_from_leader(self, entries: Sequence[Entry]) -> None:
+        """Take over what a leader sent behind a matching entry; what conflicts is cut off, with its memberships."""
+        position = self.log.first_new(entries)
+        new = entries[position:]
+        if not new:
+            return
+        if new[0].index <= self.log.last_index:
+            self.log.truncate_from(new[0].index)
+            self.saves.truncated_from(new[0].index)
+            self.memberships.truncate_from(new[0].index)
+        self.append(new)
+
+    def restore(self, snapshot: SnapshotMeta) -> None:
+        """The log starts anew behind a snapshot."""
+        self.log.reset(snapshot.index, snapshot.term)
+        self.saves.truncated_from(1)
+        self.memberships = MembershipHistory(snapshot.index, snapshot.membership)
+        self.outbox.install = snapshot
