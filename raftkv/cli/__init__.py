@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
-        command = next((word for word in arguments if word in EXTRA_BY_COMMAND), "")
+        command = next((word for word in arguments if not word.startswith("-")), "")
         extra = EXTRA_BY_COMMAND.get(command, "cli")
-        name = f"raftkv {command}".rstrip()
+        name = f"raftkv {command}" if command in EXTRA_BY_COMMAND else "raftkv"
         sys.stderr.write(f"Error: {name} needs the {extra} extra: pip install 'raftkv[{extra}]'\n")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,18 +1,13 @@
-"""How Go writes things: quoted strings, durations, sizes, JSON, integers. Outputs of etcdctl are made of these.
+"""How Go writes things: quoted strings, durations, sizes, integers. Outputs of etcdctl are made of these.
 
-What may not live here: anything about commands or gRPC; pure functions of plain values only (and of messages, for JSON).
+What may not live here: anything about commands or gRPC; pure functions of plain values only.
 
-Source: strconv.Quote/Unquote/ParseInt, time.Duration.String/ParseDuration, encoding/json, dustin/go-humanize.
+Source: strconv.Quote/Unquote/ParseInt, time.Duration.String/ParseDuration, dustin/go-humanize.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import re
-from typing import Any
-
-from google.protobuf.message import Message
 
 NS_PER_S = 1_000_000_000
 _NS_BY_UNIT = {
@@ -143,7 +138,7 @@ def parse_duration(text: str) -> float:
     """
     if text in {"0", "+0", "-0"}:
         return 0.0
-    body = text.lstrip("+-") if text[:1] in {"+", "-"} else text
+    body = text[1:] if text[:1] in {"+", "-"} else text
     parts = _DURATION_PART.findall(body)
     if not parts or "".join(number + unit for number, unit in parts) != body:
         raise ValueError("not a duration")
@@ -182,42 +177,3 @@ def human_size(size_bytes: int) -> str:
     exponent = (len(str(size_bytes)) - 1) // 3
     value = int(size_bytes / 1000**exponent * 10 + 0.5) / 10
     return f"{value:.1f} {_SIZE_UNITS[exponent]}" if value < 10 else f"{value:.0f} {_SIZE_UNITS[exponent]}"
-
-
-def message_as_json(message: Message) -> dict[str, Any]:
-    """A message as Go's encoding/json sees etcd's structs: declared order, defaults left out, bytes in base64."""
-    fields: dict[str, Any] = {}
-    for field in message.DESCRIPTOR.fields:
-        if field.containing_oneof is not None:
-            if message.HasField(field.name):  # A oneof is an interface without a tag: {"Response":{"ResponsePut":{…}}}.
-                name = field.containing_oneof.name.capitalize()
-                fields[name] = {_camel(field.name): message_as_json(getattr(message, field.name))}
-        elif field.is_repeated:
-            values = getattr(message, field.name)
-            if values:
-                fields[field.name] = [_json_value(field, value) for value in values]
-        elif field.message_type is not None:
-            if message.HasField(field.name):
-                fields[field.name] = message_as_json(getattr(message, field.name))
-        elif value := getattr(message, field.name):
-            fields[field.name] = _json_value(field, value)
-    return fields
-
-
-def _json_value(field: Any, value: Any) -> Any:
-    if field.message_type is not None:
-        return message_as_json(value)
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
-
-
-def _camel(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))
-
-
-_HTML = {"&": "\\u0026", "<": "\\u003c", ">": "\\u003e", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-
-
-def json_line(value: Any) -> bytes:
-    """One line of JSON without spaces, escaped as Go does (`<`, `>`, `&` too)."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return (re.sub("[&<>\u2028\u2029]", lambda match: _HTML[match[0]], text) + "\n").encode("utf-8", "replace")

@@ -37,6 +37,11 @@ COMMANDS = {
     "completion": Lazy(module="raftkv.cli.completion", name="completion", help="Completion script for a shell."),
 }
 
+# Packages that a command may find missing only when it runs.
+EXTRA_BY_MODULE = {"grpc": "cli", "google": "cli", "rich": "cli", "lmdb": "server", "uvloop": "server"}
+
+COMPLETION_VARIABLE = "_RAFTKV_COMPLETE"  # Set by the shell's completion script.
+
 EXAMPLES = """
 raftkv demo                                     see it survive
 raftkv serve                                    a store on 127.0.0.1:2379
@@ -79,13 +84,19 @@ def run(arguments: Sequence[str]) -> int:
     if words[:1] == ["help"]:  # `etcdctl help get` is `etcdctl get --help`.
         words = [*words[1:], "--help"]
     try:
-        code = cli.main(args=words, prog_name="raftkv", standalone_mode=False)
+        code = _invoke(words)
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
         return Exit.BROKEN_PIPE
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRA_BY_MODULE:
+            raise
+        extra = EXTRA_BY_MODULE[module]
+        return report(f"raftkv needs the {extra} extra: pip install 'raftkv[{extra}]' (no module named {module})", 1)
     except AlreadyReported:
         return Exit.FAILED
     except click.ClickException as error:
@@ -95,6 +106,17 @@ def run(arguments: Sequence[str]) -> int:
     except RaftkvError as error:
         return report(str(error), Exit.FAILED)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _invoke(words: list[str]) -> object:
+    """What click's own `main` does, without its handling of errors, which differs between its versions."""
+    if COMPLETION_VARIABLE in os.environ:
+        return cli.main(args=words, prog_name="raftkv", complete_var=COMPLETION_VARIABLE, standalone_mode=False)
+    try:
+        with cli.make_context("raftkv", words) as ctx:
+            return cli.invoke(ctx)
+    except click.exceptions.Exit as done:
+        return done.exit_code
 
 
 def report(message: str, code: int) -> int:
@@ -109,10 +131,10 @@ def error_line(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
         return _unknown_flag(error)
     if isinstance(error, click.MissingParameter):
-        return error.format_message().rstrip(".")
+        return _missing(error)
     if isinstance(error, click.BadParameter) and error.param is not None:
         named = isinstance(error.param, click.Option)
-        name = max(error.param.opts, key=len) if named else error.param.metavar or error.param.name
+        name = max(error.param.opts, key=len) if named else str(error.param.metavar or error.param.name).upper()
         return f"invalid value for {name}: {error.message.rstrip('.')}"
     if isinstance(error, click.BadOptionUsage):
         return f"{error.message.rstrip('.')} (see --help)"
@@ -125,6 +147,15 @@ def _unknown_flag(error: click.NoSuchOption) -> str:
         return f"unknown flag: {error.option_name}"
     names = [max(p.opts, key=len) for p in ctx.command.get_params(ctx) if isinstance(p, click.Option)]
     return f'unknown flag {error.option_name} for "{ctx.command_path}"; allowed: {", ".join(names)}'
+
+
+def _missing(error: click.MissingParameter) -> str:
+    parameter = error.param
+    if parameter is None or parameter.name is None:
+        return error.format_message()
+    name = max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.name.upper()
+    choices = ", ".join(str(choice) for choice in getattr(parameter.type, "choices", ()))
+    return f"missing {parameter.param_type_name} {name}" + (f"; allowed: {choices}" if choices else "")
 
 
 def _drop_output() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from google.protobuf.message import Message
 
-from raftkv.cli.goformat import duration, json_line, message_as_json
+from raftkv.cli.goformat import duration
 from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, Style
 
 
@@ -31,3 +35,42 @@ def endpoint_health(answers: Sequence[EndpointHealth], _: Style) -> bytes:
         if one.error:
             row["error"] = one.error
     return json_line(rows)
+
+
+def message_as_json(message: Message) -> dict[str, Any]:
+    """A message as Go's encoding/json sees etcd's structs: declared order, defaults left out, bytes in base64."""
+    fields: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        if field.containing_oneof is not None:
+            if message.HasField(field.name):  # A oneof is an interface without a tag: {"Response":{"ResponsePut":{…}}}.
+                name = field.containing_oneof.name.capitalize()
+                fields[name] = {_camel(field.name): message_as_json(getattr(message, field.name))}
+        elif field.is_repeated:
+            values = getattr(message, field.name)
+            if values:
+                fields[field.name] = [_json_value(field, value) for value in values]
+        elif field.message_type is not None:
+            if message.HasField(field.name):
+                fields[field.name] = message_as_json(getattr(message, field.name))
+        elif value := getattr(message, field.name):
+            fields[field.name] = _json_value(field, value)
+    return fields
+
+
+def _json_value(field: Any, value: Any) -> Any:
+    if field.message_type is not None:
+        return message_as_json(value)
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+_HTML = {"&": "\\u0026", "<": "\\u003c", ">": "\\u003e", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def json_line(value: Any) -> bytes:
+    """One line of JSON without spaces, escaped as Go does (`<`, `>`, `&` too)."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return (re.sub("[&<>\u2028\u2029]", lambda match: _HTML[match[0]], text) + "\n").encode("utf-8", "replace")
