@@ -1,1 +1,109 @@
-"""raftkv: a replicated key-value store that survives the death of its leader, and proves it."""
+"""raftkv: a replicated key-value store that survives the death of its leader, and proves it.
+
+    import raftkv
+
+    with raftkv.connect("10.0.0.1:2379,10.0.0.2:2379") as kv:
+        kv.put("config/mode", "blue")
+        print(kv.get("config/mode").text)
+
+`raftkv.aio.connect` gives the same for asyncio. The client and its errors are all there is to import from here; they are
+loaded when first used, so that nothing else pays for them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raftkv import aio, errors
+    from raftkv.client import (
+        AsyncClient,
+        Client,
+        CompactResult,
+        DeleteResult,
+        HashResult,
+        KeyValue,
+        Limits,
+        Member,
+        PutResult,
+        RangeResult,
+        Status,
+        TxnResult,
+        connect,
+    )
+    from raftkv.errors import (
+        Cancelled,
+        Compacted,
+        ConfigError,
+        DataLoss,
+        DeadlineExceeded,
+        FailedPrecondition,
+        FutureRevision,
+        InvalidArgument,
+        NotFound,
+        Outcome,
+        OutOfRange,
+        PermissionDenied,
+        RaftkvError,
+        RequestError,
+        ResourceExhausted,
+        Unauthenticated,
+        Unavailable,
+        Unimplemented,
+    )
+
+__all__ = [
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "CompactResult",
+    "Compacted",
+    "ConfigError",
+    "DataLoss",
+    "DeadlineExceeded",
+    "DeleteResult",
+    "FailedPrecondition",
+    "FutureRevision",
+    "HashResult",
+    "InvalidArgument",
+    "KeyValue",
+    "Limits",
+    "Member",
+    "NotFound",
+    "OutOfRange",
+    "Outcome",
+    "PermissionDenied",
+    "PutResult",
+    "RaftkvError",
+    "RangeResult",
+    "RequestError",
+    "ResourceExhausted",
+    "Status",
+    "TxnResult",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "aio",
+    "connect",
+    "errors",
+]
+
+_MODULES = ("aio", "errors")
+_HOMES = ("raftkv.errors", "raftkv.client")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"raftkv.{name}")
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(home)
+            if hasattr(module, name):
+                value = globals()[name] = getattr(module, name)
+                return value
+    raise AttributeError(f"module 'raftkv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,13 @@
+"""The asyncio face: `raftkv.aio.connect(...)` gives a client with the names of the sync one.
+
+async with raftkv.aio.connect("10.0.0.1:2379") as kv:
+    await kv.put("config/mode", "blue")
+    async for item in kv.range(prefix="config/"):
+        ...
+"""
+
+from __future__ import annotations
+
+from raftkv.client.asynchronous import AsyncClient, AsyncRange, AsyncTxn, connect
+
+__all__ = ["AsyncClient", "AsyncRange", "AsyncTxn", "connect"]

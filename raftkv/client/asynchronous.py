@@ -1,0 +1,230 @@
+"""The async face: the methods of the sync face with `await`, `async for` and `async with` before them.
+
+What may not live here: anything but turning a method into an operation and handing it to the engine. What the methods do
+is described in `synchronous.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from raftkv.client import calls
+from raftkv.client.address import parse_endpoints
+from raftkv.client.calls import Key, Sort, Value
+from raftkv.client.engine import Engine, Limits, closed_error
+from raftkv.client.operation import Operation, T
+from raftkv.client.pages import Pages
+from raftkv.client.synchronous import DEFAULT_TIMEOUT_S, checked_timeout
+from raftkv.client.transaction import OPERATIONS, KeyReference, Operations, TxnBuilder
+from raftkv.client.values import (
+    CompactResult,
+    DeleteResult,
+    HashResult,
+    KeyValue,
+    Member,
+    PutResult,
+    Status,
+    TxnResult,
+)
+
+
+def connect(
+    endpoints: str | Iterable[str] | None = None, *, timeout: float = DEFAULT_TIMEOUT_S, limits: Limits | None = None
+) -> AsyncClient:
+    """As `raftkv.connect`, for asyncio. Belongs to the event loop that uses it first."""
+    return AsyncClient(parse_endpoints(endpoints), timeout=timeout, limits=limits)
+
+
+class AsyncClient:
+    """A client of a cluster, for any number of tasks of one event loop; made by `raftkv.aio.connect`.
+
+    A cancelled call leaves the outcome of its write unknown. Not usable in a child after a fork: make a new one there.
+    """
+
+    op: Operations = OPERATIONS
+
+    def __init__(self, endpoints: tuple[str, ...], *, timeout: float, limits: Limits | None = None) -> None:
+        self.endpoints = endpoints
+        self._engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._timeout = checked_timeout(timeout)
+        self._limits = limits or Limits()
+
+    async def put(
+        self, key: Key, value: Value, *, lease: int = 0, previous: bool = False, timeout: float | None = None
+    ) -> PutResult:
+        """Store a value."""
+        return await self._run(calls.put(key, value, lease=lease, previous=previous), timeout)
+
+    async def get(
+        self, key: Key, *, revision: int = 0, serializable: bool = False, timeout: float | None = None
+    ) -> KeyValue | None:
+        """Read one key; None where it does not exist."""
+        return await self._run(calls.get(key, revision=revision, serializable=serializable), timeout)
+
+    def range(
+        self,
+        start: Key | None = None,
+        end: Key | None = None,
+        *,
+        prefix: Key | None = None,
+        limit: int | None = None,
+        revision: int = 0,
+        sort: Sort = "key",
+        descending: bool = False,
+        keys_only: bool = False,
+        serializable: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncRange:
+        """Iterate with `async for` over keys, lazily and in pages, all at one revision."""
+        request = calls.range_request(
+            start,
+            end,
+            prefix=prefix,
+            limit=limit,
+            revision=revision,
+            sort=sort,
+            descending=descending,
+            keys_only=keys_only,
+            serializable=serializable,
+        )
+        return AsyncRange(self, Pages(request), timeout)
+
+    async def count(
+        self,
+        start: Key | None = None,
+        end: Key | None = None,
+        *,
+        prefix: Key | None = None,
+        revision: int = 0,
+        serializable: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """How many keys a range holds."""
+        operation = calls.count(start, end, prefix=prefix, revision=revision, serializable=serializable)
+        return await self._run(operation, timeout)
+
+    async def delete(
+        self,
+        key: Key | None = None,
+        *,
+        prefix: Key | None = None,
+        end: Key | None = None,
+        previous: bool = False,
+        timeout: float | None = None,
+    ) -> DeleteResult:
+        """Remove one key, the keys from `key` up to before `end`, or all keys with a prefix (`prefix=""`: all there are)."""
+        return await self._run(calls.delete(key, prefix=prefix, end=end, previous=previous), timeout)
+
+    def txn(self) -> AsyncTxn:
+        """Build a transaction: `await kv.txn().when(...).then(...).otherwise(...).commit()`."""
+        return AsyncTxn(self)
+
+    def __getitem__(self, key: Key) -> KeyReference:
+        """A key for the conditions of a transaction: `kv["config/mode"].value == b"blue"`. Reads nothing."""
+        return KeyReference(key)
+
+    async def compact(self, revision: int, *, physical: bool = False, timeout: float | None = None) -> CompactResult:
+        """Drop the history before `revision`; with `physical` answer when it is gone from the disk too."""
+        return await self._run(calls.compact(revision, physical=physical), timeout)
+
+    async def status(self, endpoint: str | None = None, *, timeout: float | None = None) -> Status:
+        """What a member says of itself; without `endpoint` the one this client is connected to."""
+        return await self._ask(calls.status(), endpoint, timeout)
+
+    async def members(self, *, linearizable: bool = True, timeout: float | None = None) -> tuple[Member, ...]:
+        """The member table."""
+        return await self._run(calls.members(linearizable=linearizable), timeout)
+
+    async def hash_kv(
+        self, revision: int = 0, *, endpoint: str | None = None, timeout: float | None = None
+    ) -> HashResult:
+        """A hash of a member's keys and revisions up to `revision` (0: all), equal on all members."""
+        return await self._ask(calls.hash_kv(revision), endpoint, timeout)
+
+    async def close(self) -> None:
+        """Close the connections. Idempotent; whatever is called afterwards raises `Cancelled`, "the client is closed"."""
+        self._closed = True
+        if self._engine is not None:
+            await self._usable().close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_engine", None) is not None and not self._closed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f"<raftkv async client of {', '.join(self.endpoints)}{' (closed)' if self._closed else ''}>"
+
+    def _usable(self) -> Engine:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None:
+                raise RuntimeError(f"{self!r} belongs to another event loop; make a client for each loop")
+            self._loop = loop
+        if self._engine is None:
+            if self._closed:
+                raise closed_error()
+            self._engine = Engine(self.endpoints, self._limits)
+        return self._engine
+
+    async def _run(self, operation: Operation[T], timeout: float | None) -> T:
+        return await self._usable().perform(operation, self._timeout if timeout is None else checked_timeout(timeout))
+
+    async def _ask(self, operation: Operation[T], endpoint: str | None, timeout: float | None) -> T:
+        if endpoint is None:
+            return await self._run(operation, timeout)
+        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        (address,) = parse_endpoints([endpoint])
+        return await self._usable().ask(operation, address, seconds)
+
+
+class AsyncRange(AsyncIterator[KeyValue]):
+    """Iterates over a range; see `Client.range`."""
+
+    def __init__(self, client: AsyncClient, pages: Pages, timeout: float | None) -> None:
+        self._client = client
+        self._pages = pages
+        self._timeout = timeout
+        self._items: Iterator[KeyValue] = iter(())
+
+    @property
+    def revision(self) -> int:
+        """The revision that is read; 0 until the first page of a range "now" is there."""
+        return self._pages.revision
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> KeyValue:
+        while True:
+            for item in self._items:
+                return item
+            page = self._pages.next_page()
+            if page is None:
+                raise StopAsyncIteration
+            self._items = iter(self._pages.got(await self._client._run(page, self._timeout)))
+
+
+class AsyncTxn(TxnBuilder):
+    """Builds a transaction; see `TxnBuilder`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        super().__init__()
+        self._client = client
+
+    async def commit(self, *, timeout: float | None = None) -> TxnResult:
+        """Do it: atomically, at one revision."""
+        return await self._client._run(calls.txn(self.request), timeout)

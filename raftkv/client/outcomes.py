@@ -1,0 +1,93 @@
+"""What a failed RPC tells about the write in it: it never will be applied, or nobody knows.
+
+    how the call ended                                      write             read
+    never sent: no connection was ever there                sent again        sent again
+    the server says `not-applied` and UNAVAILABLE           sent again        sent again
+    connection broke, UNAVAILABLE without a word            UNKNOWN           sent again
+    no answer within the deadline, cancelled                UNKNOWN           raises
+    the server refused it (InvalidArgument, NotFound, …)    NOT_APPLIED       raises
+    any other code (INTERNAL, …)                            UNKNOWN           raises
+
+"Sent again" is until the deadline, at another endpoint where there is one.
+
+A texts-only judgement is dangerous: a server may relay the text of a call of its own. "Never sent" is therefore claimed
+only for an error with gRPC's own text *and* without any metadata, from a channel that had lost its connection; the
+normal way to know is that `connection.py` saw no connection and did not call at all.
+
+What may not live here: the sending again (see `engine.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from raftkv.errors import Code, Outcome, RequestError, request_error
+
+OUTCOME_KEY = "raftkv-outcome"
+_NEVER_SENT = ("failed to connect to all addresses", "errors resolving ")
+_REFUSALS = frozenset(
+    {
+        Code.INVALID_ARGUMENT,
+        Code.NOT_FOUND,
+        Code.ALREADY_EXISTS,
+        Code.PERMISSION_DENIED,
+        Code.FAILED_PRECONDITION,
+        Code.OUT_OF_RANGE,
+        Code.UNIMPLEMENTED,
+        Code.UNAUTHENTICATED,
+    }
+)
+_ETCD = "etcdserver: "
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a call failed.
+
+    Attributes:
+        code: gRPC's status code.
+        message: the text that came with it.
+        outcome: what became of a write in it.
+    """
+
+    code: Code
+    message: str
+    outcome: Outcome
+
+    def may_resend(self, *, reads: bool) -> bool:
+        """Whether sending the operation again is both safe and likely to help."""
+        return self.code is Code.UNAVAILABLE and (reads or self.outcome is Outcome.NOT_APPLIED)
+
+    def error(self, *, reads: bool) -> RequestError:
+        """A new exception; every caller gets one of its own, because a traceback is attached to it."""
+        return request_error(self.code, self.message, outcome=Outcome.NOT_APPLIED if reads else self.outcome)
+
+
+def failure_of(error: grpc.aio.AioRpcError) -> Failure:
+    """Judge a call that gRPC says has failed."""
+    code = _code(error.code().value[0])
+    message = error.details() or f"the call failed with {code.name} and no text"
+    trailing = dict(error.trailing_metadata() or ())
+    declared = trailing.get(OUTCOME_KEY)
+    if declared is not None:
+        outcome = Outcome.NOT_APPLIED if declared in ("not-applied", b"not-applied") else Outcome.UNKNOWN
+    elif code is Code.UNAVAILABLE and message.startswith(_NEVER_SENT) and not trailing:
+        outcome = Outcome.NOT_APPLIED if not error.initial_metadata() else Outcome.UNKNOWN
+    elif code is Code.RESOURCE_EXHAUSTED:
+        # etcd refuses with this code before applying; gRPC itself uses it for a *response* that is too large to send.
+        outcome = Outcome.NOT_APPLIED if message.startswith(_ETCD) else Outcome.UNKNOWN
+    else:
+        outcome = Outcome.NOT_APPLIED if code in _REFUSALS else Outcome.UNKNOWN
+    return Failure(code, message, outcome)
+
+
+def failure_in_answer(code: int, message: str, *, not_applied: bool) -> Failure:
+    """Judge the answer to one operation of a batch, which states its outcome."""
+    return Failure(_code(code), message, Outcome.NOT_APPLIED if not_applied else Outcome.UNKNOWN)
+
+
+def _code(number: int) -> Code:
+    return Code(number) if number in Code._value2member_map_ else Code.UNKNOWN

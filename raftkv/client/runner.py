@@ -1,0 +1,176 @@
+"""A thread with an event loop for the sync face, and its life: started at first use, stopped at close, parked for a fork.
+
+gRPC does not survive a fork: its threads exist in the parent only, and a channel used in the child hangs. So before a
+fork every sync client finishes what is in flight (for at most a second), closes its connections and ends its thread;
+parent and child both start anew when they are next used. This covers `os.fork` and `multiprocessing`; a process that
+also holds *async* clients or gRPC channels of its own across a fork is on its own with those.
+
+What may not live here: what operations mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import gc
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+from raftkv.client.engine import Engine, Limits, closed_error
+from raftkv.client.operation import Operation, ThreadWaiter
+
+T = TypeVar("T")
+
+PARK_S: Final = 1.0
+"""How long a fork waits for calls in flight. What is still in flight then ends with an unknown outcome."""
+
+
+class Runner:
+    """Runs an `Engine` on a thread of its own for any number of calling threads.
+
+    A calling thread costs one append and, unless the loop has been told already, one wake-up of the loop. Threads wait for
+    one operation each, so they bound the queue by themselves.
+    """
+
+    def __init__(self, addresses: Sequence[str], limits: Limits) -> None:
+        self._addresses = addresses
+        self._limits = limits
+        self._lock = threading.Lock()  # Around everything below; held throughout a fork.
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: Engine | None = None
+        self._stop: asyncio.Event | None = None
+        self._drain_s = 0.0
+        self._inbox: deque[Operation[Any]] = deque()
+        self._told = False
+        self._closed = False
+        _runners.add(self)
+
+    def perform(self, operation: Operation[T], timeout: float) -> T:
+        """Send an operation and sleep until its result is there; see `Engine.perform`."""
+        operation.deadline = time.monotonic() + timeout
+        waiter = operation.waiter = ThreadWaiter()
+        with self._lock:
+            loop = self._running()
+            self._inbox.append(operation)
+            if not self._told:
+                self._told = True
+                loop.call_soon_threadsafe(self._submit_all)
+        return operation.convert(waiter.wait())
+
+    def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine beside the operations and sleep until it has ended."""
+        with self._lock:
+            loop = self._running()
+            assert self._engine is not None, "a running loop has an engine"
+            future = asyncio.run_coroutine_threadsafe(work(self._engine), loop)
+        return future.result()
+
+    def close(self) -> None:
+        """Stop the thread. Idempotent."""
+        with self._lock:
+            self._closed = True
+            self._end()
+
+    def park(self) -> None:
+        """Before a fork: let calls land and end the thread, and let nobody in until `resume`."""
+        self._lock.acquire()
+        self._drain_s = PARK_S
+        self._end()
+
+    def resume(self) -> None:
+        """After a fork, in the parent."""
+        self._drain_s = 0.0
+        self._lock.release()
+
+    def reborn(self) -> None:
+        """After a fork, in the child: the threads that knew the lock are gone."""
+        self._drain_s = 0.0
+        self._lock = threading.Lock()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._closed:
+            raise closed_error()
+        if self._thread is None:
+            started = threading.Event()
+            self._thread = threading.Thread(target=self._main, args=(started,), name="raftkv-client", daemon=True)
+            self._thread.start()
+            started.wait()
+        assert self._loop is not None, "the thread has started without a loop"
+        return self._loop
+
+    def _end(self) -> None:
+        thread, loop, stop = self._thread, self._loop, self._stop
+        if thread is None or loop is None or stop is None:
+            return
+        loop.call_soon_threadsafe(stop.set)
+        if thread is not threading.current_thread():  # A client may be collected as garbage on this very thread.
+            thread.join()
+        self._thread = self._loop = self._engine = self._stop = None
+
+    def _main(self, started: threading.Event) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(self._serve(started))
+
+    async def _serve(self, started: threading.Event) -> None:
+        stop = asyncio.Event()
+        engine = Engine(self._addresses, self._limits)
+        self._loop, self._engine, self._stop = asyncio.get_running_loop(), engine, stop
+        started.set()
+        await stop.wait()
+        self._submit_all()
+        if self._drain_s:
+            await engine.drain(self._drain_s)
+        await engine.close()
+
+    def _submit_all(self) -> None:
+        """On the loop's thread. Forgets that it was told first, so that nothing appended from now on is overlooked."""
+        self._told = False
+        engine, inbox = self._engine, self._inbox
+        assert engine is not None, "operations came in without an engine"
+        while inbox:
+            engine.submit(inbox.popleft())
+
+
+_runners: weakref.WeakSet[Runner] = weakref.WeakSet()
+_fork_lock = threading.Lock()
+_parked: list[Runner] = []
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _parked[:] = list(_runners)
+    for runner in _parked:
+        runner.park()
+    if _parked:
+        gc.collect()  # gRPC stops its own threads when the last of its objects is gone.
+
+
+def _after_fork_in_parent() -> None:
+    for runner in _parked:
+        runner.resume()
+    _parked.clear()
+    _fork_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _fork_lock
+    _fork_lock = threading.Lock()
+    for runner in _parked:
+        runner.reborn()
+    _parked.clear()
+
+
+@atexit.register
+def _close_all() -> None:
+    for runner in list(_runners):
+        runner.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

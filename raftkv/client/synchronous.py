@@ -1,0 +1,280 @@
+"""The sync face: methods that block. The docstrings here hold for the async face too.
+
+What may not live here: anything but turning a method into an operation and handing it to the runner.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from raftkv.client import calls
+from raftkv.client.address import parse_endpoints
+from raftkv.client.calls import Key, Sort, Value
+from raftkv.client.engine import Limits
+from raftkv.client.operation import Operation, T
+from raftkv.client.pages import Pages
+from raftkv.client.runner import Runner
+from raftkv.client.transaction import OPERATIONS, KeyReference, Operations, TxnBuilder
+from raftkv.client.values import (
+    CompactResult,
+    DeleteResult,
+    HashResult,
+    KeyValue,
+    Member,
+    PutResult,
+    Status,
+    TxnResult,
+)
+from raftkv.errors import ConfigError
+
+DEFAULT_TIMEOUT_S = 5.0
+
+
+def connect(
+    endpoints: str | Iterable[str] | None = None, *, timeout: float = DEFAULT_TIMEOUT_S, limits: Limits | None = None
+) -> Client:
+    """A client of a cluster. Connects when it is first used.
+
+    Args:
+        endpoints: "HOST:PORT" or "http://HOST:PORT", several as a list or separated by commas. None: the environment
+            variable RAFTKV_ENDPOINTS, or else 127.0.0.1:2379. The first that answers is used while it works.
+        timeout: seconds within which every call ends, failover included, unless the call says otherwise.
+        limits: bounds of queue and batches.
+
+    Raises:
+        ConfigError: an endpoint or a timeout is malformed.
+    """
+    return Client(parse_endpoints(endpoints), timeout=timeout, limits=limits)
+
+
+def checked_timeout(timeout: float) -> float:
+    """A timeout as it may be.
+
+    Raises:
+        ConfigError: it is not a positive number of seconds.
+    """
+    if not 0 < timeout <= 1e6:
+        raise ConfigError(f"timeout is {timeout!r}; it must be a number of seconds greater than 0")
+    return timeout
+
+
+class Client:
+    """A client of a cluster, for any number of threads; made by `raftkv.connect`.
+
+    Every method takes `timeout=` in seconds and raises errors of the tree in `raftkv.errors`. A write that raises says
+    what became of it: `error.outcome` is NOT_APPLIED or UNKNOWN. After a fork the client works in parent and child.
+    """
+
+    op: Operations = OPERATIONS
+
+    def __init__(self, endpoints: tuple[str, ...], *, timeout: float, limits: Limits | None = None) -> None:
+        self.endpoints = endpoints
+        self._closed = True  # Until there is something to close: see __del__.
+        self._timeout = checked_timeout(timeout)
+        self._runner = Runner(endpoints, limits or Limits())
+        self._closed = False
+
+    def put(
+        self, key: Key, value: Value, *, lease: int = 0, previous: bool = False, timeout: float | None = None
+    ) -> PutResult:
+        """Store a value.
+
+        Args:
+            key: text is sent as UTF-8.
+            value: text is sent as UTF-8.
+            lease: the key goes when this lease goes.
+            previous: return what the key held before.
+            timeout: seconds.
+
+        Raises:
+            RequestError: with its outcome.
+        """
+        return self._run(calls.put(key, value, lease=lease, previous=previous), timeout)
+
+    def get(
+        self, key: Key, *, revision: int = 0, serializable: bool = False, timeout: float | None = None
+    ) -> KeyValue | None:
+        """Read one key; None where it does not exist.
+
+        Args:
+            key: text is sent as UTF-8.
+            revision: read as of this revision; 0 means now.
+            serializable: let the endpoint answer from its own state, which may be old, without asking the others.
+            timeout: seconds.
+
+        Raises:
+            Compacted: `revision` was compacted away.
+            FutureRevision: `revision` has not happened yet.
+        """
+        return self._run(calls.get(key, revision=revision, serializable=serializable), timeout)
+
+    def range(
+        self,
+        start: Key | None = None,
+        end: Key | None = None,
+        *,
+        prefix: Key | None = None,
+        limit: int | None = None,
+        revision: int = 0,
+        sort: Sort = "key",
+        descending: bool = False,
+        keys_only: bool = False,
+        serializable: bool = False,
+        timeout: float | None = None,
+    ) -> Range:
+        """Iterate over keys, lazily and in pages, all at one revision.
+
+        Args:
+            start: the first key, None for the first there is.
+            end: ends before this key, None for after the last there is.
+            prefix: instead of start and end, all keys that begin with it.
+            limit: stop after so many.
+            revision: read as of this revision; 0 means the one current when the first page is read.
+            sort: by what. Only ascending order of keys comes in pages, the others in one answer.
+            descending: the other way round.
+            keys_only: leave the values out.
+            serializable: let the endpoint answer from its own state, which may be old.
+            timeout: seconds for each page.
+
+        Raises:
+            Compacted: while iterating, the revision was compacted away.
+        """
+        request = calls.range_request(
+            start,
+            end,
+            prefix=prefix,
+            limit=limit,
+            revision=revision,
+            sort=sort,
+            descending=descending,
+            keys_only=keys_only,
+            serializable=serializable,
+        )
+        return Range(self, Pages(request), timeout)
+
+    def count(
+        self,
+        start: Key | None = None,
+        end: Key | None = None,
+        *,
+        prefix: Key | None = None,
+        revision: int = 0,
+        serializable: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """How many keys a range holds."""
+        operation = calls.count(start, end, prefix=prefix, revision=revision, serializable=serializable)
+        return self._run(operation, timeout)
+
+    def delete(
+        self,
+        key: Key | None = None,
+        *,
+        prefix: Key | None = None,
+        end: Key | None = None,
+        previous: bool = False,
+        timeout: float | None = None,
+    ) -> DeleteResult:
+        """Remove one key, the keys from `key` up to before `end`, or all keys with a prefix (`prefix=""`: all there are)."""
+        return self._run(calls.delete(key, prefix=prefix, end=end, previous=previous), timeout)
+
+    def txn(self) -> Txn:
+        """Build a transaction: `kv.txn().when(...).then(...).otherwise(...).commit()`."""
+        return Txn(self)
+
+    def __getitem__(self, key: Key) -> KeyReference:
+        """A key for the conditions of a transaction: `kv["config/mode"].value == b"blue"`. Reads nothing."""
+        return KeyReference(key)
+
+    def compact(self, revision: int, *, physical: bool = False, timeout: float | None = None) -> CompactResult:
+        """Drop the history before `revision`; with `physical` answer when it is gone from the disk too."""
+        return self._run(calls.compact(revision, physical=physical), timeout)
+
+    def status(self, endpoint: str | None = None, *, timeout: float | None = None) -> Status:
+        """What a member says of itself; without `endpoint` the one this client is connected to."""
+        return self._ask(calls.status(), endpoint, timeout)
+
+    def members(self, *, linearizable: bool = True, timeout: float | None = None) -> tuple[Member, ...]:
+        """The member table."""
+        return self._run(calls.members(linearizable=linearizable), timeout)
+
+    def hash_kv(self, revision: int = 0, *, endpoint: str | None = None, timeout: float | None = None) -> HashResult:
+        """A hash of a member's keys and revisions up to `revision` (0: all), equal on all members."""
+        return self._ask(calls.hash_kv(revision), endpoint, timeout)
+
+    def close(self) -> None:
+        """Close the connections. Idempotent; whatever is called afterwards raises `Cancelled`, "the client is closed"."""
+        self._closed = True
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<raftkv client of {', '.join(self.endpoints)}{' (closed)' if self._closed else ''}>"
+
+    def _run(self, operation: Operation[T], timeout: float | None) -> T:
+        return self._runner.perform(operation, self._timeout if timeout is None else checked_timeout(timeout))
+
+    def _ask(self, operation: Operation[T], endpoint: str | None, timeout: float | None) -> T:
+        if endpoint is None:
+            return self._run(operation, timeout)
+        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        (address,) = parse_endpoints([endpoint])
+        return self._runner.run(lambda engine: engine.ask(operation, address, seconds))
+
+
+class Range(Iterator[KeyValue]):
+    """Iterates over a range; see `Client.range`."""
+
+    def __init__(self, client: Client, pages: Pages, timeout: float | None) -> None:
+        self._client = client
+        self._pages = pages
+        self._timeout = timeout
+        self._items: Iterator[KeyValue] = iter(())
+
+    @property
+    def revision(self) -> int:
+        """The revision that is read; 0 until the first page of a range "now" is there."""
+        return self._pages.revision
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> KeyValue:
+        while True:
+            for item in self._items:
+                return item
+            page = self._pages.next_page()
+            if page is None:
+                raise StopIteration
+            self._items = iter(self._pages.got(self._client._run(page, self._timeout)))
+
+
+class Txn(TxnBuilder):
+    """Builds a transaction; see `TxnBuilder`."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+
+    def commit(self, *, timeout: float | None = None) -> TxnResult:
+        """Do it: atomically, at one revision.
+
+        Raises:
+            RequestError: with its outcome. Conditions that do not hold are an answer: `succeeded` is False.
+        """
+        return self._client._run(calls.txn(self.request), timeout)
