@@ -1,0 +1,36 @@
+"""The versioned key space: etcd's data model on LMDB. Every write makes a revision; history stays until it is compacted.
+
+    put a=1, put b=2, (put a=3, delete b) in one txn, put a=4        revision: main.sub
+
+       database `index` (DUPSORT)                         database `revisions` (append only)
+       user key -> its versions, oldest first             revision -> serialized mvccpb.KeyValue
+
+       "a" ─┬─ 2.0  create 2  version 1 ────────────────► 2.0   KeyValue(a=1, create 2, mod 2, version 1)
+            ├─ 4.0  create 2  version 2 ──────────┐  ┌──► 3.0   KeyValue(b=2, create 3, mod 3, version 1)
+            └─ 5.0  create 2  version 3 ───────┐  └──┼──► 4.0   KeyValue(a=3, create 2, mod 4, version 2)
+       "b" ─┬─ 3.0  create 3  version 1 ───────┼─────┘ ┌► 4.1   KeyValue(b, mod 4, version 0)     tombstone
+            └─ 4.1  version 0: deleted ────────┼───────┘
+                                               └────────► 5.0   KeyValue(a=4, create 2, mod 5, version 3)
+
+       database `meta`: "mvcc" -> revision, compact revision, how far physical removal has come;
+                        and the records of the state machine above (applied index, members, sessions)
+
+A read at revision R takes a key's last version at or below R. A value is stored once, under its revision, in the form in
+which it is sent: a range is answered by concatenation. A hot key's versions move into a tree of their own (LMDB's
+sub-databases), so the last of a million is found as quickly as the last of three.
+
+Nothing is kept in memory but three counters and two cursors; opening a store of any size reads one record. LMDB's write
+transaction stays open between commits, and reads are answered from it: they see what is applied, not what is synced.
+
+    schema       packing                      validate     etcd's checks of a request, without state
+    environment  LMDB: map, readers, errors   commands     put, delete range, txn, compaction
+    store        counters, put, delete, get   reading      range with all its options, in slices
+    compaction   physical removal             hashing      HashKV
+
+Compaction raises the compact revision, for every reader at once; `compaction` then removes what has become invisible in
+small slices. How far that has come is the one thing in which two nodes with equal logs may differ.
+
+Not done: leases (a put that names one is refused, as for an unknown lease); watches over history; keys above 511 bytes
+(LMDB's limit); a count of a large range without walking it (etcd walks it too, in memory); giving free pages back to the
+file system (LMDB reuses them; a snapshot is written without them).
+"""

@@ -1,0 +1,285 @@
+"""Put, DeleteRange, Txn and Compaction on a store, exactly as etcd 3.4 applies them.
+
+Each function is one command: it changes the store, or raises a `RequestError` and has changed nothing. The header of an
+answer has `revision` alone; the server adds the rest. With `wanted` false no answer is built: of the nodes that apply a
+command, one has a client waiting.
+
+What may not live here: request checks that need no state (`validate`); but whatever arrives, nothing here may crash: these
+functions run on every node at once.
+
+Source: etcd 3.4 server/etcdserver/apply.go, and its answers (tests/mvcc/test_against_etcd.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raftkv.errors import (
+    COMPACTED,
+    FUTURE_REVISION,
+    KEY_NOT_FOUND,
+    KEY_NOT_PROVIDED,
+    KEY_TOO_LONG,
+    LEASE_NOT_FOUND,
+    Compacted,
+    FutureRevision,
+    InvalidArgument,
+    NotFound,
+)
+from raftkv.mvcc.reading import read_range, select
+from raftkv.mvcc.schema import KEY_BYTES_MAX, VERSION
+from raftkv.mvcc.store import Store
+from raftkv.pb import mvcc_pb2, rpc_pb2
+
+_unpack_version = VERSION.unpack
+_parse_key_value = mvcc_pb2.KeyValue.FromString
+_new_put_response = rpc_pb2.PutResponse
+
+
+# --- put --------------------------------------------------------------------------------------------------------------
+
+
+def put(store: Store, request: rpc_pb2.PutRequest, *, wanted: bool) -> rpc_pb2.PutResponse | None:
+    """Raises: NotFound (unknown lease), InvalidArgument (no previous value where one is needed; a bad key)."""
+    key = request.key
+    if not 0 < len(key) <= KEY_BYTES_MAX:
+        raise _bad_key(key)
+    if request.lease:
+        raise NotFound(LEASE_NOT_FOUND)  # There are no leases yet.
+    response = _put(store, request, wanted)
+    revision = store.end_write()
+    if response is not None:
+        response.header.revision = revision
+    return response
+
+
+def _put(store: Store, request: rpc_pb2.PutRequest, wanted: bool) -> rpc_pb2.PutResponse | None:
+    """The put itself, within a write; raises before it changes anything."""
+    key = request.key
+    if not (request.prev_kv or request.ignore_value or request.ignore_lease):
+        store.put(key, request.value, request.lease)
+        return _new_put_response() if wanted else None
+    packed = store.latest(key)
+    if packed is None and (request.ignore_value or request.ignore_lease):
+        raise InvalidArgument(KEY_NOT_FOUND)
+    previous = None if packed is None else _parse_key_value(store.value(packed))
+    value, lease = request.value, request.lease
+    if previous is not None and request.ignore_value:
+        value = previous.value
+    if previous is not None and request.ignore_lease:
+        lease = previous.lease
+    store.put(key, value, lease)
+    if not wanted:
+        return None
+    return rpc_pb2.PutResponse(prev_kv=previous if request.prev_kv else None)
+
+
+def _bad_key(key: bytes) -> InvalidArgument:
+    return InvalidArgument(KEY_TOO_LONG.format(limit=KEY_BYTES_MAX) if key else KEY_NOT_PROVIDED)
+
+
+# --- delete -----------------------------------------------------------------------------------------------------------
+
+
+def delete_range(
+    store: Store, request: rpc_pb2.DeleteRangeRequest, *, wanted: bool
+) -> rpc_pb2.DeleteRangeResponse | None:
+    """Deletes nothing, and then makes no revision, when the range is empty."""
+    response = _delete_range(store, request, wanted)
+    revision = store.end_write()
+    if response is not None:
+        response.header.revision = revision
+    return response
+
+
+def _delete_range(
+    store: Store, request: rpc_pb2.DeleteRangeRequest, wanted: bool
+) -> rpc_pb2.DeleteRangeResponse | None:
+    found = select(store, request.key, request.range_end, store.read_revision)
+    response = rpc_pb2.DeleteRangeResponse(deleted=len(found)) if wanted else None
+    if response is not None and request.prev_kv:
+        response.prev_kvs.extend(_parse_key_value(store.value(packed)) for _, packed in found)
+    for key, _ in found:
+        store.delete(key)
+    return response
+
+
+# --- txn --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Plan:
+    """The branch a txn takes. Every compare, nested ones too, is decided before anything is changed."""
+
+    succeeded: bool
+    steps: list[rpc_pb2.RequestOp | _Plan]
+
+
+def txn(store: Store, request: rpc_pb2.TxnRequest, *, wanted: bool) -> rpc_pb2.TxnResponse | None:
+    """All changes of a txn are one revision; reads in it see the changes made before them.
+
+    Raises:
+        InvalidArgument, NotFound: a put on the branch taken cannot be done.
+        Compacted, FutureRevision: a range on it asks for such a revision.
+    """
+    plan = _plan(store, request)
+    _check_puts(store, plan)
+    _check_ranges(store, plan)
+    response = rpc_pb2.TxnResponse() if wanted else None
+    _run(store, plan, response)
+    revision = store.end_write()
+    if response is not None:
+        response.header.revision = revision
+    return response
+
+
+def is_readonly(request: rpc_pb2.TxnRequest) -> bool:
+    """Whether a txn holds ranges alone and need not go through the log. A nested txn counts as a write, as in etcd."""
+    return all(op.WhichOneof("request") == "request_range" for ops in (request.success, request.failure) for op in ops)
+
+
+def _plan(store: Store, request: rpc_pb2.TxnRequest) -> _Plan:
+    succeeded = all(_holds(store, compare) for compare in request.compare)
+    steps: list[rpc_pb2.RequestOp | _Plan] = [
+        _plan(store, op.request_txn) if op.WhichOneof("request") == "request_txn" else op
+        for op in (request.success if succeeded else request.failure)
+    ]
+    return _Plan(succeeded, steps)
+
+
+def _check_puts(store: Store, plan: _Plan) -> None:
+    for step in plan.steps:
+        if isinstance(step, _Plan):
+            _check_puts(store, step)
+        elif step.WhichOneof("request") == "request_put":
+            request = step.request_put
+            if not 0 < len(request.key) <= KEY_BYTES_MAX:
+                raise _bad_key(request.key)
+            if (request.ignore_value or request.ignore_lease) and store.latest(request.key) is None:
+                raise InvalidArgument(KEY_NOT_FOUND)
+            if request.lease:
+                raise NotFound(LEASE_NOT_FOUND)
+
+
+def _check_ranges(store: Store, plan: _Plan) -> None:
+    """Unlike outside a txn, a negative revision counts as compacted here if it is below the compact revision: etcd's way."""
+    for step in plan.steps:
+        if isinstance(step, _Plan):
+            _check_ranges(store, step)
+        elif step.WhichOneof("request") == "request_range":
+            revision = step.request_range.revision
+            if revision > store.revision:
+                raise FutureRevision(FUTURE_REVISION)
+            if revision != 0 and revision < store.compact_revision:
+                raise Compacted(COMPACTED)
+
+
+def _run(store: Store, plan: _Plan, response: rpc_pb2.TxnResponse | None) -> None:
+    """Carry a checked plan out. Nested TxnResponses have a header, and nothing in it: etcd's way."""
+    if response is not None:
+        response.succeeded = plan.succeeded
+        response.header.SetInParent()
+    wanted = response is not None
+    for step in plan.steps:
+        answer = rpc_pb2.ResponseOp() if response is None else response.responses.add()
+        if isinstance(step, _Plan):
+            _run(store, step, answer.response_txn if wanted else None)
+            continue
+        match step.WhichOneof("request"):
+            case "request_range":
+                if wanted:
+                    answer.response_range.MergeFromString(read_range(store, step.request_range))
+            case "request_put":
+                if (put_response := _put_in_txn(store, step.request_put, wanted)) is not None:
+                    answer.response_put.CopyFrom(put_response)
+            case "request_delete_range":
+                if (delete_response := _delete_range(store, step.request_delete_range, wanted)) is not None:
+                    delete_response.header.revision = store.read_revision
+                    answer.response_delete_range.CopyFrom(delete_response)
+            case _:
+                pass  # Nothing asked for, nothing answered.
+
+
+def _put_in_txn(store: Store, request: rpc_pb2.PutRequest, wanted: bool) -> rpc_pb2.PutResponse | None:
+    """A put whose condition held before the txn; etcd crashes if a delete earlier in the txn has taken the key away."""
+    if (request.ignore_value or request.ignore_lease) and store.latest(request.key) is None:
+        store.put(request.key, request.value, request.lease)
+        response = rpc_pb2.PutResponse() if wanted else None
+    else:
+        response = _put(store, request, wanted)
+    if response is not None:
+        response.header.revision = store.read_revision
+    return response
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
+
+Compare = rpc_pb2.Compare
+
+
+def _holds(store: Store, compare: rpc_pb2.Compare) -> bool:
+    """Whether a comparison holds for every key in its range; a key that does not exist has 0 everywhere, and no value."""
+    found = select(store, compare.key, compare.range_end, store.revision)
+    if not found:
+        return compare.target != Compare.VALUE and _compare_numbers(compare, (0, 0, 0, 0, 0))
+    if compare.target == Compare.VALUE:
+        return all(_compare_value(compare, store.value(packed)) for _, packed in found)
+    return all(_compare_numbers(compare, _unpack_version(packed)) for _, packed in found)
+
+
+def _compare_value(compare: rpc_pb2.Compare, stored: bytes) -> bool:
+    actual = _parse_key_value(stored).value
+    expected = compare.value if compare.WhichOneof("target_union") == "value" else b""
+    return _matches(compare, (actual > expected) - (actual < expected))
+
+
+def _compare_numbers(compare: rpc_pb2.Compare, version: tuple[int, ...]) -> bool:
+    """A target the request has no number for is compared with 0."""
+    mod, _, create, count, lease = version
+    match compare.target:
+        case Compare.VERSION:
+            actual, expected = count, compare.version
+        case Compare.CREATE:
+            actual, expected = create, compare.create_revision
+        case Compare.MOD:
+            actual, expected = mod, compare.mod_revision
+        case Compare.LEASE:
+            actual, expected = lease, compare.lease
+        case _:
+            actual, expected = 0, 0  # An unknown target compares equal.
+    return _matches(compare, (actual > expected) - (actual < expected))
+
+
+def _matches(compare: rpc_pb2.Compare, sign: int) -> bool:
+    match compare.result:
+        case Compare.EQUAL:
+            return sign == 0
+        case Compare.NOT_EQUAL:
+            return sign != 0
+        case Compare.GREATER:
+            return sign > 0
+        case Compare.LESS:
+            return sign < 0
+    return True  # An unknown relation holds.
+
+
+# --- compaction -------------------------------------------------------------------------------------------------------
+
+
+def compact(store: Store, request: rpc_pb2.CompactionRequest, *, wanted: bool) -> rpc_pb2.CompactionResponse | None:
+    """Forget history below a revision: for readers at once, on disk little by little (`compaction`).
+
+    Raises:
+        Compacted: it, or a later one, was compacted already.
+        FutureRevision
+    """
+    if request.revision <= store.compact_revision:
+        raise Compacted(COMPACTED)
+    if request.revision > store.revision:
+        raise FutureRevision(FUTURE_REVISION)
+    store.compact_to(request.revision)
+    if not wanted:
+        return None
+    response = rpc_pb2.CompactionResponse()
+    response.header.revision = store.revision
+    return response

@@ -1,0 +1,62 @@
+"""How keys, revisions and values look in LMDB: the packing, and nothing that opens, reads or writes a database.
+
+Numbers are big-endian, so that LMDB's byte order is their order.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from raftkv.pb import mvcc_pb2
+
+KEY_BYTES_MAX = 511
+"""LMDB's limit on a key (format 0.9). Put refuses a longer one; reads of a longer one find nothing, rightly."""
+
+SUB_MAX = 2**64 - 1
+NEVER_COMPACTED = -1
+"""The compact revision of a store that was never compacted, as in etcd (visible in HashKV)."""
+
+REVISION = struct.Struct(">QQ")
+"""Key of a stored value: main revision, then the number of the change within that main revision."""
+REVISION_BYTES = REVISION.size
+
+VERSION = struct.Struct(">QQQQq")
+"""One entry of the index, behind its user key: mod main, mod sub, create main, version, lease.
+
+The first 16 bytes are the key of the stored value. Version 0 marks a tombstone: the key was deleted here.
+"""
+
+COUNTERS = struct.Struct(">qqQQ")
+"""revision, compact revision, and how far physical removal has come: main, sub."""
+
+_new_key_value = mvcc_pb2.KeyValue
+
+
+def encode_key_value(key: bytes, create: int, mod: int, version: int, value: bytes, lease: int) -> bytes:
+    """The stored form of a value: a serialized KeyValue, so that answers are made by concatenation."""
+    message = _new_key_value(
+        key=key, create_revision=create, mod_revision=mod, version=version, value=value, lease=lease
+    )
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def user_key_of(stored: bytes) -> bytes:
+    """The user key of a stored KeyValue, without parsing the value behind it: field 1 always comes first."""
+    assert stored[0] == 0x0A, f"a stored value starts with {stored[0]:#x}, not with its key"
+    length = stored[1]
+    if length < 0x80:
+        return stored[2 : 2 + length]
+    length = (length & 0x7F) | (stored[2] << 7)  # Two bytes are enough for KEY_BYTES_MAX.
+    return stored[3 : 3 + length]
+
+
+def varint(number: int) -> bytes:
+    """A non-negative number in protobuf's variable-length encoding."""
+    assert number >= 0, f"varint of {number}"
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

@@ -1,0 +1,315 @@
+"""The versioned store: writes into one open LMDB transaction, reads of single keys, and the counters.
+
+What may not live here: etcd's request messages (`commands`, `reading`), and the log (`raftkv.statemachine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from raftkv.errors import COMPACTED, FUTURE_REVISION, Compacted, FutureRevision
+from raftkv.mvcc.environment import Environment, Reader, lmdb_errors
+from raftkv.mvcc.schema import (
+    COUNTERS,
+    KEY_BYTES_MAX,
+    NEVER_COMPACTED,
+    REVISION,
+    REVISION_BYTES,
+    SUB_MAX,
+    VERSION,
+    encode_key_value,
+)
+
+COUNTERS_KEY = b"mvcc"
+
+_pack_revision = REVISION.pack
+_pack_version = VERSION.pack
+_unpack_version = VERSION.unpack
+
+Version = tuple[int, int, int, int, int]
+"""mod main, mod sub, create main, version, lease: what `schema.VERSION` unpacks to."""
+
+
+class Store:
+    """Keys, their histories, and a write transaction that stays open between commits.
+
+    One thread uses it. Exceptions: what `reader` returns may be used elsewhere, and the counters may be read anywhere.
+
+    A *write* is what one command changes: `put` and `delete` any number of times, then `end_write`, which makes all of it
+    one revision (and none, if nothing changed). Reads in between see the changes made so far.
+
+    Invariants: compact_revision <= revision; nothing above compact_revision has been removed; per key at most one record
+    at or below `removed_through` is left, and that one is no tombstone.
+    """
+
+    def __init__(self, path: Path, *, map_bytes: int) -> None:
+        """Open or create the store. Reads one record, however large the store is.
+
+        Raises:
+            CorruptionError, StorageError: see `Environment`.
+        """
+        self._path = path
+        self._map_bytes = map_bytes
+        self.environment = Environment(path, map_bytes=map_bytes)
+        self.revision = 1
+        self.compact_revision = NEVER_COMPACTED
+        self.removed_through = (0, 0)
+        """Every record up to here (main, sub) has been looked at by the physical removal."""
+        self.dirty = False
+        """Something changed since the last commit."""
+        self._changes = 0
+        self._pins: dict[int, int] = {}
+        self._txn: lmdb.Transaction[bytes] | None = None
+        with self.environment.reader() as reader:
+            self._load(reader.txn)
+
+    # --- transactions -------------------------------------------------------------------------------------------------
+
+    @property
+    def txn(self) -> lmdb.Transaction[bytes]:
+        """The open write transaction; the first use after a commit begins it, on the calling thread."""
+        if self._txn is None:
+            self.begin()
+        assert self._txn is not None
+        return self._txn
+
+    def begin(self) -> None:
+        """Begin the write transaction unless one is open."""
+        if self._txn is not None:
+            return
+        txn = self.environment.begin()
+        self._txn = txn
+        # One cursor serves every look-up, and the methods are bound once: this is the hot path.
+        self.index_cursor = txn.cursor(self.environment.index)
+        self.revisions_cursor = txn.cursor(self.environment.revisions)
+        self._put_index = self.index_cursor.put
+        self._put_value = self.revisions_cursor.put
+        self._seek_key = self.index_cursor.set_key
+        self._last_version = self.index_cursor.last_dup
+        self._found_version = self.index_cursor.value
+        self._get_value = self.revisions_cursor.get
+
+    def commit(self) -> None:
+        """Write the counters and everything since the last commit to disk, synced.
+
+        Raises:
+            lmdb.MapFullError: nothing was committed; the transaction is gone (`abort`, `environment.grow`, do it again).
+            DiskFullError, CorruptionError, StorageError: nothing was committed; the transaction is gone.
+        """
+        assert self._changes == 0, f"commit within a write, after {self._changes} changes"
+        txn = self.txn
+        counters = COUNTERS.pack(self.revision, self.compact_revision, *self.removed_through)
+        with lmdb_errors("commit"):
+            txn.put(COUNTERS_KEY, counters, db=self.environment.meta)
+            txn.commit()
+        self._txn = None
+        self.dirty = False
+        self.environment.clear_stale_readers()
+
+    def abort(self) -> None:
+        """Forget everything since the last commit, the counters too."""
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
+        with self.environment.reader() as reader:
+            self._load(reader.txn)
+
+    def reader(self) -> Reader:
+        """A view of what is committed, for another thread."""
+        return self.environment.reader()
+
+    def close(self) -> None:
+        """Close without committing; waits for readers. On the thread that used the store."""
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
+        self.environment.close()
+
+    def reopen(self) -> None:
+        """After `close`: open again what now lies at the path."""
+        self.environment = Environment(self._path, map_bytes=self._map_bytes)
+        with self.environment.reader() as reader:
+            self._load(reader.txn)
+
+    def _load(self, txn: lmdb.Transaction[bytes]) -> None:
+        found = txn.get(COUNTERS_KEY, db=self.environment.meta)
+        counters = (1, NEVER_COMPACTED, 0, 0) if found is None else COUNTERS.unpack(found)
+        self.revision, self.compact_revision = counters[0], counters[1]
+        self.removed_through = (counters[2], counters[3])
+        self._changes = 0
+        self.dirty = False
+
+    # --- other records, in the same transaction -----------------------------------------------------------------------
+
+    def meta(self, key: bytes) -> bytes | None:
+        """A record of the layer above, as of the last commit or as put since."""
+        if self._txn is not None:
+            return self._txn.get(key, db=self.environment.meta)
+        with self.environment.reader() as reader:
+            return reader.txn.get(key, db=self.environment.meta)
+
+    def metas(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """All such records whose key starts with `prefix`, in order."""
+        with self.environment.reader() as reader, reader.txn.cursor(self.environment.meta) as cursor:
+            found = []
+            if cursor.set_range(prefix):
+                for key, value in cursor:
+                    if not key.startswith(prefix):
+                        break
+                    found.append((key, value))
+            return found
+
+    def put_meta(self, key: bytes, value: bytes) -> None:
+        self.txn.put(key, value, db=self.environment.meta)
+        self.dirty = True
+
+    # --- writes -------------------------------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: bytes, lease: int) -> None:
+        """Store a value as the next change of the current write."""
+        if self._txn is None:
+            self.begin()
+        main = self.revision + 1
+        sub = self._changes
+        if self._seek_key(key):
+            self._last_version()
+            _, _, create, version, _ = _unpack_version(self._found_version())
+            if version:
+                version += 1
+            else:
+                create = main
+                version = 1
+        else:
+            create = main
+            version = 1
+        stored = encode_key_value(key, create, main, version, value, lease)
+        is_new = self._put_value(_pack_revision(main, sub), stored, append=True)
+        assert is_new, f"revision {main}.{sub} is stored already, or a later one"
+        self._put_index(key, _pack_version(main, sub, create, version, lease))
+        self._changes = sub + 1
+
+    def delete(self, key: bytes) -> None:
+        """Store a tombstone for a key that exists, as the next change of the current write."""
+        if self._txn is None:
+            self.begin()
+        main = self.revision + 1
+        sub = self._changes
+        is_new = self._put_value(_pack_revision(main, sub), encode_key_value(key, 0, main, 0, b"", 0), append=True)
+        assert is_new, f"revision {main}.{sub} is stored already, or a later one"
+        self._put_index(key, _pack_version(main, sub, 0, 0, 0))
+        self._changes = sub + 1
+
+    def end_write(self) -> int:
+        """The write is complete; returns the revision, raised by one if anything changed."""
+        if self._changes:
+            self.revision += 1
+            self._changes = 0
+            self.dirty = True
+        return self.revision
+
+    def compact_to(self, revision: int) -> None:
+        """Raise the compact revision."""
+        assert self.compact_revision < revision <= self.revision, f"compact {revision} of {self.revision}"
+        self.compact_revision = revision
+        self.dirty = True
+
+    @property
+    def read_revision(self) -> int:
+        """What a read sees now: within a write that has changed something, already the next revision."""
+        return self.revision + 1 if self._changes else self.revision
+
+    # --- reads of one key ---------------------------------------------------------------------------------------------
+
+    def latest(self, key: bytes) -> bytes | None:
+        """The packed `schema.VERSION` of a key's present version; None if there is none, or it is deleted."""
+        if self._txn is None:
+            self.begin()
+        if not 0 < len(key) <= KEY_BYTES_MAX or not self._seek_key(key):
+            return None
+        self._last_version()
+        packed = self._found_version()
+        return packed if _unpack_version(packed)[3] else None
+
+    def version_at(self, key: bytes, revision: int) -> bytes | None:
+        """As `latest`, as of a revision that is not compacted."""
+        if self._txn is None:
+            self.begin()
+        if not 0 < len(key) <= KEY_BYTES_MAX or not self._seek_key(key):
+            return None
+        return self.version_under_cursor(key, revision)
+
+    def version_under_cursor(self, key: bytes, revision: int) -> bytes | None:
+        """As `version_at`, with the index cursor already on some version of `key`."""
+        self._last_version()
+        packed = self._found_version()
+        version = _unpack_version(packed)
+        if version[0] > revision:
+            cursor = self.index_cursor
+            found = cursor.set_range_dup(key, _pack_revision(revision + 1, 0))
+            assert found, f"revision {revision + 1} or later of {key!r} is gone"
+            if not cursor.prev_dup():
+                return None
+            packed = cursor.value()
+            version = _unpack_version(packed)
+        return packed if version[3] else None
+
+    def value(self, packed: bytes) -> bytes:
+        """The serialized KeyValue of a packed version."""
+        stored: bytes | None = self._get_value(packed[:REVISION_BYTES])
+        assert stored is not None, f"the index names revision {_unpack_version(packed)[:2]}, which is not stored"
+        return stored
+
+    # --- revisions ----------------------------------------------------------------------------------------------------
+
+    def resolve(self, revision: int) -> int:
+        """The revision a read means: 0 and below mean the present one, as in etcd.
+
+        Raises:
+            FutureRevision, Compacted
+        """
+        present = self.read_revision
+        if revision > present:
+            raise FutureRevision(FUTURE_REVISION)
+        if revision <= 0:
+            revision = present
+        if revision < self.compact_revision:
+            raise Compacted(COMPACTED)
+        return revision
+
+    @contextmanager
+    def pinned(self, revision: int) -> Iterator[None]:
+        """Keep the records a read at `revision` needs, even if it is compacted meanwhile."""
+        self._pins[revision] = self._pins.get(revision, 0) + 1
+        try:
+            yield
+        finally:
+            self._pins[revision] -= 1
+            if not self._pins[revision]:
+                del self._pins[revision]
+
+    @property
+    def removable_revision(self) -> int:
+        """How far the physical removal may go."""
+        return min(self.compact_revision, *self._pins) if self._pins else self.compact_revision
+
+    @property
+    def removed_revision(self) -> int:
+        """Every record at or below this revision that may go is gone."""
+        main, sub = self.removed_through
+        return main if sub == SUB_MAX else main - 1
+
+    def bytes_in_use(self, txn: lmdb.Transaction[bytes]) -> int:
+        """Pages the three databases fill; the rest of the file is free for reuse.
+
+        Not counted: pages of their own that LMDB gives to a key with more than a few dozen versions.
+        """
+        environment = self.environment
+        pages = 0
+        for database in (environment.revisions, environment.index, environment.meta):
+            stat = txn.stat(database)
+            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return pages * environment.page_bytes

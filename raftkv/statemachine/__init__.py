@@ -1,0 +1,48 @@
+"""The replicated state machine: the log's entries go in, in order; what they make of the store can be read.
+
+       committed entries                 reads (ReadIndex has already waited for their index)
+              │                                        │
+              ▼                                        ▼
+    apply ─► parse batch ─► seen before? ─► mvcc ──► one open LMDB write transaction ──► answers
+                              (origins)                │
+                                                       │  commit, about once a second: counters, applied index, member
+                                                       ▼  table and origins go with the data they belong to
+                                              state/data.mdb ──► snapshot file (sealed) ──► another node: install
+
+What is applied but not committed is lost in a crash, and is in the log: a restarted node replays it from the applied index
+it finds. What is committed need not be in this node's log: entries are applied when a quorum has them, and our own disk
+may not be among it.
+
+The entries since the last commit are kept, so that a transaction that LMDB could not finish (the map is full, the disk is
+full) is made again from the last commit: nobody above notices more than a delay.
+
+Apply is deterministic: no clock, no randomness, no iteration over a set decides what is stored. Equal applied index, equal
+state: `StateMachine.hash_kv` is how the nodes check that.
+
+    machine    StateMachine                          origins    batches applied before: exactly once
+    answers    one command to its answer             records    the machine's own records in LMDB
+    snapshot   sealed files, swapping one in         config     Bootstrap, StoreLimits
+
+Not done: leases, auth and client sessions (they will be records here); a bound on the number of origins remembered (some
+bytes for every member there ever was); a snapshot of a large state copies all of it, never a difference.
+"""
+
+from raftkv.statemachine.answers import Answer, AppliedBatch
+from raftkv.statemachine.config import Bootstrap, StoreLimits
+from raftkv.statemachine.machine import StateMachine
+from raftkv.statemachine.records import decode_members, encode_members
+from raftkv.statemachine.snapshot import PreparedSnapshot, Seal, read_seal, verify_snapshot
+
+__all__ = [
+    "Answer",
+    "AppliedBatch",
+    "Bootstrap",
+    "PreparedSnapshot",
+    "Seal",
+    "StateMachine",
+    "StoreLimits",
+    "decode_members",
+    "encode_members",
+    "read_seal",
+    "verify_snapshot",
+]

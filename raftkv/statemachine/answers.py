@@ -1,0 +1,72 @@
+"""One command of a batch: to the function that applies it, and to the answer its client gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raftkv.errors import CorruptionError, RequestError
+from raftkv.mvcc import commands
+from raftkv.mvcc.reading import read_range
+from raftkv.mvcc.store import Store
+from raftkv.pb import rpc_pb2, store_pb2
+
+Answer = (
+    rpc_pb2.PutResponse
+    | rpc_pb2.DeleteRangeResponse
+    | rpc_pb2.TxnResponse
+    | rpc_pb2.CompactionResponse
+    | rpc_pb2.RangeResponse
+    | rpc_pb2.MemberUpdateResponse
+    | RequestError
+)
+"""What a command came to. Of a header, `revision` alone is set. An error is an answer too: the same on every node."""
+
+MEMBER_NOT_FOUND = "etcdserver: member not found"
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedBatch:
+    """The answers to one batch, in the order of its commands.
+
+    `physical_revision` is not 0 if the batch holds a compaction that asked for `physical`: the client expects its answer
+    when `StateMachine.removed_revision` has reached that revision.
+    """
+
+    sequence: int
+    answers: list[Answer]
+    physical_revision: int = 0
+
+
+def apply_command(store: Store, command: store_pb2.Command, wanted: bool) -> Answer | None:
+    """Apply one command that concerns the store alone. None if no answer is wanted.
+
+    Raises:
+        CorruptionError: a newer version's command; skipping it would let this node's state drift from the others'.
+    """
+    try:
+        match command.WhichOneof("operation"):
+            case "put":
+                return commands.put(store, command.put, wanted=wanted)
+            case "delete_range":
+                return commands.delete_range(store, command.delete_range, wanted=wanted)
+            case "txn":
+                return commands.txn(store, command.txn, wanted=wanted)
+            case "compaction":
+                return commands.compact(store, command.compaction, wanted=wanted)
+            case "range":
+                return rpc_pb2.RangeResponse.FromString(read_range(store, command.range)) if wanted else None
+            case unknown:
+                raise CorruptionError(f"a logged command is of kind {unknown}, which this raftkv does not know")
+    except RequestError as error:
+        return error
+
+
+def published(members: list[rpc_pb2.Member], announced: rpc_pb2.Member) -> list[rpc_pb2.Member] | None:
+    """The member table after a member has said its name and client URLs; None if it is no member."""
+    updated = [rpc_pb2.Member.FromString(member.SerializeToString()) for member in members]
+    for member in updated:
+        if member.ID == announced.ID:
+            member.name = announced.name
+            member.clientURLs[:] = announced.clientURLs
+            return updated
+    return None

@@ -1,0 +1,470 @@
+"""The replicated state machine: committed entries in, answers out; reads, commits, snapshots.
+
+Synchronous, and the business of one thread. Exceptions, for any thread: the properties, and what `prepare_snapshot` and
+`prepare_hash` return.
+
+What may not live here: Raft's decisions, threads, clocks (one is injected), and what a command does (`raftkv.mvcc`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import lmdb
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import CorruptionError, DataDirError, DiskFullError, NotFound
+from raftkv.mvcc import commands
+from raftkv.mvcc.compaction import compact_some
+from raftkv.mvcc.environment import DATA_FILE, lmdb_errors
+from raftkv.mvcc.hashing import StateHash, hash_committed, hash_now, resolve_hash_revision
+from raftkv.mvcc.reading import SLICE_KEYS, read_range, read_range_slices
+from raftkv.mvcc.store import Store
+from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.raft.types import Entry, EntryKind, Membership, SnapshotMeta
+from raftkv.statemachine import records, snapshot
+from raftkv.statemachine.answers import MEMBER_NOT_FOUND, Answer, AppliedBatch, apply_command, published
+from raftkv.statemachine.config import Bootstrap, StoreLimits
+from raftkv.statemachine.origins import Origins
+
+_parse_batch = store_pb2.CommandBatch.FromString
+_T = TypeVar("_T")
+
+
+class StateMachine:
+    """Applies the log to the store.
+
+    Invariants: `durable_index` <= `applied_index`; entries are applied in order, each once. Applied index and data are
+    committed in one transaction.
+
+    After any exception but RequestError and DiskFullError it must not be used further. After DiskFullError nothing is lost:
+    everything applied is still there, uncommitted, and `commit` may be tried again.
+    """
+
+    def __init__(self, path: Path, limits: StoreLimits, clock: Callable[[], float]) -> None:
+        """Use `open`."""
+        self._path = path
+        self._limits = limits
+        self._clock = clock
+        self._store = Store(path, map_bytes=limits.map_bytes)
+        self.members_version = 0
+        """Grows whenever membership or member table change."""
+        self._bytes_in_use = 0
+        self._uncommitted: list[Entry] = []
+        self._uncommitted_operations = 0
+        self._uncommitted_bytes = 0
+        self._uncommitted_since: float | None = None
+
+    @staticmethod
+    def open(
+        path: Path,
+        *,
+        create: Bootstrap | None = None,
+        limits: StoreLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> StateMachine:
+        """Open the state in the directory `path`, in a time that does not depend on its size.
+
+        With `create`, a state that does not exist yet is created, durably, at index 0; one that exists is left as it is.
+        May run on another thread than the one that uses the machine afterwards.
+
+        Raises:
+            DataDirError: there is no state and `create` is None, or it is of a newer format.
+            CorruptionError: it is damaged.
+            DiskFullError, StorageError
+        """
+        if create is None and not (path / DATA_FILE).exists():
+            raise DataDirError(f"{path} holds no state")
+        with snapshot.disk_errors(f"open {path}"):
+            path.mkdir(parents=True, exist_ok=True)
+            snapshot.discard_staged(path)
+        machine = StateMachine(path, limits or StoreLimits(), clock)
+        try:
+            machine._open(create)
+        except BaseException:
+            machine._store.close()
+            raise
+        return machine
+
+    def _open(self, create: Bootstrap | None) -> None:
+        if records.load(self._store) is None:
+            if create is None:
+                raise DataDirError(f"{self._path} holds no state")
+            create.membership.check()
+            applied = SnapshotMeta(0, 0, create.membership)
+            new = records.Records(create.cluster_id, applied, list(create.members), Origins())
+            records.write_new(self._store, new)
+            self._store.commit()
+            with snapshot.disk_errors(f"create {self._path}"):
+                snapshot.sync_directory(self._path)
+                snapshot.sync_directory(self._path.parent)
+        self._load()
+
+    def _load(self) -> None:
+        """Take the records from the last commit."""
+        found = records.load(self._store)
+        if found is None:
+            raise CorruptionError(f"{self._path} has lost its records")
+        self._records = found
+        self._durable_index = found.applied.index
+        with self._store.reader() as reader:
+            self._bytes_in_use = self._store.bytes_in_use(reader.txn)
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def cluster_id(self) -> int:
+        return self._records.cluster_id
+
+    @property
+    def applied_index(self) -> int:
+        return self._records.applied.index
+
+    @property
+    def applied_term(self) -> int:
+        return self._records.applied.term
+
+    @property
+    def durable_index(self) -> int:
+        """Up to here a crash loses nothing even without the log."""
+        return self._durable_index
+
+    @property
+    def membership(self) -> Membership:
+        return self._records.applied.membership
+
+    @property
+    def members(self) -> list[rpc_pb2.Member]:
+        """The member table. Not to be changed by the caller."""
+        return self._records.members
+
+    @property
+    def revision(self) -> int:
+        return self._store.revision
+
+    @property
+    def compact_revision(self) -> int:
+        """-1: never compacted, as in etcd."""
+        return self._store.compact_revision
+
+    @property
+    def removed_revision(self) -> int:
+        """How far physical removal has come: a compaction with `physical` is done when this reaches its revision."""
+        return self._store.removed_revision
+
+    @property
+    def bytes_on_disk(self) -> int:
+        return self._store.environment.file_bytes
+
+    @property
+    def bytes_in_use(self) -> int:
+        """As of the last commit: the file without its free pages."""
+        return self._bytes_in_use
+
+    def is_applied(self, origin: int, incarnation: int, sequence: int) -> bool:
+        """Whether a batch took effect: for its origin, after an installed snapshot has swallowed the answer."""
+        return self._records.origins.is_applied(origin, incarnation, sequence)
+
+    # --- apply --------------------------------------------------------------------------------------------------------
+
+    def apply(self, entries: Sequence[Entry], *, wanted: tuple[int, int] | None = None) -> list[AppliedBatch]:
+        """Apply committed entries, in order. The effect is visible to reads at once, and durable after `commit`.
+
+        Args:
+            entries: the first follows `applied_index`.
+            wanted: (origin, incarnation) whose batches are to be answered; a batch applied before is not answered again.
+
+        Raises:
+            CorruptionError: an entry holds what this version does not know, and must not skip.
+            StorageError
+        """
+        expected = self.applied_index + 1
+        for offset, entry in enumerate(entries):
+            assert entry.index == expected + offset, f"entry {entry} where {expected + offset} should be applied"
+        self._note_change()
+
+        batches = self._retry_when_full("apply", lambda: self._apply_all(entries, wanted))
+        self._uncommitted += entries
+        self._uncommitted_bytes += sum(entry.size for entry in entries)
+        return batches
+
+    def _apply_all(self, entries: Sequence[Entry], wanted: tuple[int, int] | None) -> list[AppliedBatch]:
+        return [batch for entry in entries if (batch := self._apply_entry(entry, wanted)) is not None]
+
+    def _apply_entry(self, entry: Entry, wanted: tuple[int, int] | None) -> AppliedBatch | None:
+        membership = self.membership
+        batch = None
+        match entry.kind:
+            case EntryKind.COMMANDS:
+                batch = self._apply_batch(entry, wanted)
+            case EntryKind.MEMBERSHIP:
+                membership = self._apply_membership(entry)
+            case EntryKind.NOOP:
+                pass
+            case _:
+                raise CorruptionError(f"entry {entry} is of kind {entry.kind}, which this raftkv does not know")
+        self._records.applied = SnapshotMeta(entry.index, entry.term, membership)
+        return batch
+
+    def _apply_batch(self, entry: Entry, wanted: tuple[int, int] | None) -> AppliedBatch | None:
+        try:
+            batch = _parse_batch(entry.data)
+        except DecodeError as error:
+            raise CorruptionError(f"entry {entry} holds no batch of commands: {error}") from error
+        origin, incarnation, sequence = batch.origin, batch.incarnation, batch.sequence
+        if not self._records.origins.admit(origin, incarnation, sequence, batch.settled_below):
+            return None
+        operations = batch.commands
+        self._uncommitted_operations += len(operations)
+        store = self._store
+        if wanted != (origin, incarnation):
+            for command in operations:
+                self._apply_command(store, command, False)
+            return None
+        answers: list[Answer] = []
+        physical_revision = 0
+        for command in operations:
+            answer = self._apply_command(store, command, True)
+            assert answer is not None, f"no answer to a command of entry {entry}"
+            answers.append(answer)
+            if isinstance(answer, rpc_pb2.CompactionResponse) and command.compaction.physical:
+                physical_revision = max(physical_revision, command.compaction.revision)
+        return AppliedBatch(sequence, answers, physical_revision)
+
+    def _apply_command(self, store: Store, command: store_pb2.Command, wanted: bool) -> Answer | None:
+        if command.HasField("publish"):
+            return self._publish(command.publish)
+        return apply_command(store, command, wanted)
+
+    def _publish(self, member: rpc_pb2.Member) -> Answer:
+        """A member has started and says its name and where clients reach it."""
+        members = published(self.members, member)
+        if members is None:
+            return NotFound(MEMBER_NOT_FOUND)
+        self._replace_members(members)
+        header = rpc_pb2.ResponseHeader(revision=self.revision)
+        return rpc_pb2.MemberUpdateResponse(header=header, members=members)
+
+    def _apply_membership(self, entry: Entry) -> Membership:
+        if entry.membership is None:
+            raise CorruptionError(f"entry {entry} changes the membership and holds none")
+        self.members_version += 1
+        if entry.data:  # Leaving a joint configuration changes who votes, not the table.
+            try:
+                self._replace_members(records.decode_members(entry.data))
+            except ValueError as error:
+                raise CorruptionError(f"entry {entry}: {error}") from error
+        return entry.membership
+
+    def _replace_members(self, members: list[rpc_pb2.Member]) -> None:
+        self._records.members = members
+        self.members_version += 1
+        records.write_members(self._store, members)
+
+    # --- when the map is full -----------------------------------------------------------------------------------------
+
+    def _retry_when_full(self, what: str, step: Callable[[], _T]) -> _T:
+        """Run a step that writes. If LMDB's map fills up: abort, enlarge it, bring back what was not committed, run it again.
+
+        The map is enlarged early, after commits; this is for a burst that is larger than half a map.
+        """
+        while True:
+            try:
+                with lmdb_errors(what):
+                    return step()
+            except lmdb.MapFullError:
+                self._store.abort()
+                self._store.environment.grow()
+                self._bring_back()
+
+    def _bring_back(self) -> None:
+        """After an abort: load what was committed, apply again what came after. Nobody is answered twice."""
+        entries = self._uncommitted
+        while True:
+            self._load()
+            try:
+                with lmdb_errors("apply"):
+                    self._uncommitted_operations = 0
+                    self._apply_all(entries, None)
+                return
+            except lmdb.MapFullError:
+                self._store.abort()
+                self._store.environment.grow()
+
+    # --- reads --------------------------------------------------------------------------------------------------------
+
+    def range(self, request: rpc_pb2.RangeRequest) -> rpc_pb2.RangeResponse:
+        """Read what is applied.
+
+        Raises:
+            Compacted, FutureRevision
+        """
+        return rpc_pb2.RangeResponse.FromString(self.range_bytes(request))
+
+    def range_bytes(self, request: rpc_pb2.RangeRequest) -> bytes:
+        """As `range`, serialized; `header.revision` is set.
+
+        Protobuf merges what is concatenated: append `RangeResponse(header=...)` with cluster, member and term, serialized.
+        """
+        with lmdb_errors("read"):
+            return read_range(self._store, request)
+
+    def range_slices(self, request: rpc_pb2.RangeRequest, slice_keys: int = SLICE_KEYS) -> Iterator[bytes]:
+        """As `range_bytes`, in pieces; between two of them the machine may apply, commit and compact.
+
+        The answer is of the revision at the time of this call. Exhaust the iterator or close it: until then physical
+        compaction keeps what it may need.
+
+        Raises:
+            Compacted, FutureRevision: at once.
+        """
+        return read_range_slices(self._store, request, slice_keys=slice_keys)
+
+    def read_txn(self, request: rpc_pb2.TxnRequest) -> rpc_pb2.TxnResponse:
+        """Answer a txn of ranges alone (`commands.is_readonly`), which needs no log entry.
+
+        Raises:
+            Compacted, FutureRevision
+        """
+        assert commands.is_readonly(request), "a txn that writes goes through the log"
+        with lmdb_errors("read"):
+            response = commands.txn(self._store, request, wanted=True)
+        assert response is not None, "a wanted txn without an answer"
+        return response
+
+    def hash_kv(self, revision: int = 0) -> StateHash:
+        """The checksum of the key space at a revision (0: the present one), on this thread: about 2 s a million keys.
+
+        Raises:
+            Compacted, FutureRevision
+        """
+        with lmdb_errors("hash"):
+            return hash_now(self._store, revision)
+
+    def prepare_hash(self, revision: int = 0) -> Callable[[], StateHash]:
+        """As `hash_kv`, committing here and hashing where the result is called: any thread, once, soon.
+
+        Raises:
+            Compacted, FutureRevision
+            DiskFullError, StorageError: the commit failed.
+        """
+        revision = resolve_hash_revision(self._store, revision)
+        self.commit()
+        return hash_committed(self._store, revision)
+
+    # --- commit and compaction ----------------------------------------------------------------------------------------
+
+    def commit_due(self) -> bool:
+        """Whether enough has been applied, or enough time has passed since the first of it."""
+        if self._uncommitted_since is None:
+            return False
+        limits = self._limits
+        return (
+            self._uncommitted_operations >= limits.commit_operations
+            or self._uncommitted_bytes >= limits.commit_bytes
+            or self._clock() - self._uncommitted_since >= limits.commit_interval_s
+        )
+
+    def commit(self) -> None:
+        """Make everything applied durable; returns when the disk says so. Without anything to commit it does nothing.
+
+        Raises:
+            DiskFullError: nothing was committed, nothing is lost; try again when there is space.
+            CorruptionError, StorageError
+        """
+        if self._uncommitted_since is None:
+            return
+        try:
+            self._retry_when_full("commit", self._commit)
+        except DiskFullError:
+            self._store.abort()
+            self._bring_back()
+            raise
+        self._durable_index = self.applied_index
+        self._nothing_uncommitted()
+        self._store.environment.grow_if_half_full()
+
+    def _commit(self) -> None:
+        records.write_changed(self._store, self._records)
+        self._bytes_in_use = self._store.bytes_in_use(self._store.txn)
+        self._store.commit()
+
+    def _note_change(self) -> None:
+        if self._uncommitted_since is None:
+            self._uncommitted_since = self._clock()
+
+    def _nothing_uncommitted(self) -> None:
+        self._uncommitted = []
+        self._uncommitted_operations = 0
+        self._uncommitted_bytes = 0
+        self._uncommitted_since = None
+
+    def compact_due(self) -> bool:
+        """Whether something is left to remove that nobody reads any more."""
+        return self._store.removable_revision > self._store.removed_revision
+
+    def compact_some(self) -> bool:
+        """Remove a slice of what was compacted; True while there is more. What a commit does not catch is done again."""
+        if not self.compact_due():
+            return False
+        limit = self._limits.compact_records
+        self._note_change()
+        self._uncommitted_operations += limit
+        return self._retry_when_full("compact", lambda: compact_some(self._store, records=limit))
+
+    # --- snapshots ----------------------------------------------------------------------------------------------------
+
+    def prepare_snapshot(self) -> snapshot.PreparedSnapshot:
+        """Commit, and hold that state for a snapshot: call the result with a path, on any thread, while applying goes on.
+
+        Raises:
+            DiskFullError, StorageError: the commit failed.
+        """
+        self.commit()
+        reader = self._store.reader()
+        return snapshot.PreparedSnapshot(self._store.environment, reader, self.cluster_id, self._records.applied)
+
+    def snapshot_to(self, path: Path) -> SnapshotMeta:
+        """Write a snapshot file, synced, here and now.
+
+        Raises:
+            DiskFullError, StorageError: no file is left.
+        """
+        return self.prepare_snapshot()(path)
+
+    def install(self, path: Path, meta: SnapshotMeta, *, is_verified: bool = False) -> None:
+        """Replace the whole state by a received snapshot, durably. Waits for snapshots and hashes still being made.
+
+        The file at `path` is used up. A crash, at any point, leaves the old state or the new one.
+
+        Args:
+            path: the file, best on the file system of the state directory.
+            meta: what it was announced as; its index is not behind `applied_index`.
+            is_verified: `verify_snapshot` has already read it from end to end, on another thread perhaps.
+
+        Raises:
+            CorruptionError: torn, damaged, of another cluster, or not what `meta` says; the old state goes on.
+            DiskFullError, StorageError
+        """
+        assert meta.index >= self.applied_index, f"snapshot at {meta.index} behind applied {self.applied_index}"
+        seal = snapshot.read_seal(path) if is_verified else snapshot.verify_snapshot(path)
+        if (seal.cluster_id, seal.meta) != (self.cluster_id, meta):
+            raise CorruptionError(f"{path} holds {seal}, not cluster {self.cluster_id:x} at {meta}")
+        snapshot.stage(path, self._path, seal)
+        self._store.close()
+        snapshot.swap_in(self._path)
+        self._store.reopen()
+        self._nothing_uncommitted()
+        self.members_version += 1
+        self._load()
+
+    def close(self, *, commit: bool = True) -> None:
+        """Commit, unless told not to, and close. On the thread that used it; waits for snapshots being written."""
+        try:
+            if commit:
+                self.commit()
+        finally:
+            self._store.close()

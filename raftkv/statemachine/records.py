@@ -1,0 +1,122 @@
+"""The state machine's own records in the store's `meta` database: reading and writing them, nothing else.
+
+    "format"          version of this layout
+    "cluster"         cluster id
+    "applied"         SnapshotMeta: applied index and term, and the membership there
+    "members"         MemberListResponse with `members`: the member table
+    "origin/" + id    OriginRecord
+
+They are written at each commit, in the transaction of the data they belong to: applied index and data never differ.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import CorruptionError, DataDirError
+from raftkv.mvcc.store import Store
+from raftkv.pb import rpc_pb2
+from raftkv.raft.types import SnapshotMeta
+from raftkv.statemachine.origins import OriginRecord, Origins
+from raftkv.wire import decode_snapshot_meta, encode_snapshot_meta
+
+FORMAT = 1
+
+_FORMAT_KEY = b"format"
+_CLUSTER_KEY = b"cluster"
+_APPLIED_KEY = b"applied"
+_MEMBERS_KEY = b"members"
+_ORIGIN_PREFIX = b"origin/"
+_U64 = struct.Struct(">Q")
+
+
+@dataclass(slots=True)
+class Records:
+    """Everything the state machine knows beside the key space."""
+
+    cluster_id: int
+    applied: SnapshotMeta
+    members: list[rpc_pb2.Member]
+    origins: Origins
+
+
+def load(store: Store) -> Records | None:
+    """What was committed last; None if the store was never bootstrapped.
+
+    Raises:
+        DataDirError: of a newer format.
+        CorruptionError
+    """
+    found = store.meta(_FORMAT_KEY)
+    if found is None:
+        return None
+    version = _number(found)
+    if version > FORMAT:
+        raise DataDirError(f"{store.environment.path}: format {version}, this raftkv knows up to {FORMAT}")
+    try:
+        return Records(
+            cluster_id=_number(_need(store, _CLUSTER_KEY)),
+            applied=decode_snapshot_meta(_need(store, _APPLIED_KEY)),
+            members=decode_members(_need(store, _MEMBERS_KEY)),
+            origins=Origins(
+                {
+                    _number(key[len(_ORIGIN_PREFIX) :]): OriginRecord.decode(value)
+                    for key, value in store.metas(_ORIGIN_PREFIX)
+                }
+            ),
+        )
+    except ValueError as error:
+        raise CorruptionError(f"{store.environment.path}: {error}") from error
+
+
+def write_new(store: Store, records: Records) -> None:
+    """Put the records of a new store."""
+    store.put_meta(_FORMAT_KEY, _U64.pack(FORMAT))
+    store.put_meta(_CLUSTER_KEY, _U64.pack(records.cluster_id))
+    write_members(store, records.members)
+    write_changed(store, records)
+
+
+def write_changed(store: Store, records: Records) -> None:
+    """Put what moves with every commit: the applied index, and the origins that have changed."""
+    store.put_meta(_APPLIED_KEY, encode_snapshot_meta(records.applied))
+    for origin, record in records.origins.take_changed():
+        store.put_meta(_ORIGIN_PREFIX + _U64.pack(origin), record.encode())
+
+
+def write_members(store: Store, members: list[rpc_pb2.Member]) -> None:
+    store.put_meta(_MEMBERS_KEY, encode_members(members))
+
+
+def encode_members(members: list[rpc_pb2.Member]) -> bytes:
+    """The member table as a log entry carries it and `meta` stores it."""
+    return rpc_pb2.MemberListResponse(members=members).SerializeToString(deterministic=True)
+
+
+def decode_members(data: bytes) -> list[rpc_pb2.Member]:
+    """The inverse of `encode_members`.
+
+    Raises:
+        ValueError: not a member table.
+    """
+    try:
+        return list(rpc_pb2.MemberListResponse.FromString(data).members)
+    except DecodeError as error:
+        raise ValueError(f"not a member table: {error}") from error
+
+
+def _need(store: Store, key: bytes) -> bytes:
+    found = store.meta(key)
+    if found is None:
+        raise CorruptionError(f"{store.environment.path}: the record {key!r} is missing")
+    return found
+
+
+def _number(data: bytes) -> int:
+    if len(data) != _U64.size:
+        raise CorruptionError(f"a number has {len(data)} bytes: {data!r}")
+    number: int = _U64.unpack(data)[0]
+    return number
