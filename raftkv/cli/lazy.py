@@ -61,7 +61,7 @@ class _Shared(click.Command):
         everywhere: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 (everywhere if parameter in GLOBAL_OPTIONS else own).append(record)
         for title, rows in (("Options", own), ("Global options", everywhere)):
             if rows:

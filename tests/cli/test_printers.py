@@ -9,7 +9,7 @@ import pytest
 from raftkv.cli.exits import Exit, Failure
 from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, Style, render
 from raftkv.cli.printers.as_json import json_line, message_as_json
-from raftkv.cli.printers.table import wrap
+from raftkv.cli.printers.table import draw, wrap
 from raftkv.pb import rpc_pb2
 from raftkv.pb.mvcc_pb2 import KeyValue
 
@@ -229,10 +229,22 @@ def test_bytes_that_are_not_text_come_out_as_they_are() -> None:
     assert render("protobuf", "get", Style())(answer) == answer.SerializeToString()
 
 
+def test_a_wrapped_cell_makes_its_column_thirty_wide() -> None:
+    """Captured: the errors of a server that is out of space."""
+    assert draw(["ID", "ERRORS"], [["1", "memberID:11586430640873106481 alarm:NOSPACE "]]).decode() == (
+        "+----+--------------------------------+\n"
+        "| ID |             ERRORS             |\n"
+        "+----+--------------------------------+\n"
+        "|  1 |  memberID:11586430640873106481 |\n"
+        "|    |                 alarm:NOSPACE  |\n"
+        "+----+--------------------------------+\n"
+    )
+
+
 def test_a_long_cell_is_wrapped_at_thirty_columns_with_the_least_raggedness() -> None:
     assert wrap("") == [""]
     assert wrap("no-space-" * 6) == ["no-space-" * 6]
-    assert wrap("memberID:9686845212206760991 alarm:NOSPACE ") == ["memberID:9686845212206760991", "alarm:NOSPACE"]
+    assert wrap("memberID:9686845212206760991 alarm:NOSPACE ") == ["memberID:9686845212206760991", "alarm:NOSPACE "]
     assert wrap("aaa bb cc ddddd", 6) == ["aaa", "bb cc", "ddddd"]  # The textbook case where greedy is worse.
 
 

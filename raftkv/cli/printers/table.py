@@ -88,17 +88,17 @@ def hash_rows(answers: Sequence[EndpointHash]) -> list[tuple[str, ...]]:
 
 
 def draw(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    """An ASCII table; a cell of several lines makes its row as high."""
+    """An ASCII table; a cell of several lines makes its row as high, and its column at least WRAP_COLUMNS wide."""
     cells = [[wrap(cell) for cell in row] for row in rows]
-    widths = [
-        max([len(heading), *(len(line) for row in cells for line in row[column])])
-        for column, heading in enumerate(headings)
-    ]
+    widths = [len(heading) for heading in headings]
+    for row, wrapped in zip(rows, cells, strict=True):
+        for column, (text, text_lines) in enumerate(zip(row, wrapped, strict=True)):
+            widths[column] = max(widths[column], min(len(text), WRAP_COLUMNS), *(len(line) for line in text_lines))
     rule = "+" + "".join("-" * (width + 2) + "+" for width in widths)
     lines = [rule, _line(_centred(heading, width) for heading, width in zip(headings, widths, strict=True)), rule]
-    for row in cells:
-        for at in range(max(len(cell) for cell in row)):
-            columns = (cell[at] if at < len(cell) else "" for cell in row)
+    for wrapped in cells:
+        for at in range(max(len(cell) for cell in wrapped)):
+            columns = (cell[at] if at < len(cell) else "" for cell in wrapped)
             lines.append(_line(text.rjust(width) for text, width in zip(columns, widths, strict=True)))
     lines.append(rule)
     return ("\n".join(lines) + "\n").encode()
@@ -106,9 +106,7 @@ def draw(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
 
 def wrap(text: str, width: int = WRAP_COLUMNS) -> list[str]:
     """Lines of at most `width` (or the longest word), the sum of squared gaps least; the last line may be short."""
-    words = text.split()
-    if not words:
-        return [""]
+    words = text.replace("\n", " ").split(" ")  # An empty word keeps a space at the end, as tablewriter does.
     width = max(width, *(len(word) for word in words))
     best: list[tuple[int, int]] = [(0, 0)] * (len(words) + 1)  # From each word on: (cost, where the next line begins).
     for at in reversed(range(len(words))):
