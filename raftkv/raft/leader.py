@@ -205,7 +205,7 @@ class Leader:
 
     def _step_down_if_removed(self, state: State) -> Transition | None:
         """A leader that is no voter any more leads until the change is committed, and not longer (§4.2.2)."""
-        if state.may_campaign or state.memberships.current_index > state.log.commit_index:
+        if state.is_voter or state.memberships.current_index > state.log.commit_index:
             return None
         self.flush(state)  # Followers should learn of the commit from us.
         successor = self.replication.most_up_to_date_voter(state)

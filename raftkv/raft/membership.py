@@ -79,6 +79,15 @@ class MembershipHistory:
                 return membership
         raise AssertionError(f"no membership is known at {index}, the base is {self._steps[0][0]}")
 
+    def is_voter_since(self, index: int, node: NodeId) -> bool:
+        """Whether `node` votes in the configuration in force at `index`, or in any later one."""
+        for since, membership in reversed(self._steps):
+            if membership.is_voter(node):
+                return True
+            if since <= index:
+                break
+        return False
+
     def append(self, entries: Iterable[Entry]) -> bool:
         """Take note of the MEMBERSHIP entries among `entries`; True if there was one."""
         changed = False

@@ -83,7 +83,6 @@ class Raft:
         log.start_at(commit_index=hard_state.commit_index, applied_index=applied_index)
         memberships = MembershipHistory(snapshot.index, snapshot.membership)
         memberships.append(entries)
-        assert hard_state.term >= log.last_term, f"term {hard_state.term} behind the log's {log.last_term}"
         self._state = State(
             config=config,
             rng=rng,
@@ -93,6 +92,10 @@ class Raft:
             term=hard_state.term,
             vote=hard_state.vote,
         )
+        if log.last_term > hard_state.term:
+            # We died between an entry and its term: applied before our log was saved, or a save torn in two. Whatever we
+            # promised in that term was never sent.
+            self._state.term, self._state.vote = log.last_term, NO_NODE
         self._state.draw_election_timeout()
         self._role: Follower | PreCandidate | Candidate | Leader = Follower()
         self._handed_out = hard_state

@@ -154,7 +154,10 @@ class Replication:
         prev_index = progress.next_index - 1
         prev_term = log.term_at(prev_index)
         if prev_term is None:
-            return  # Compacted under a nudge; `flush` will ask for a snapshot.
+            progress.become_probe(
+                progress.match_index + 1
+            )  # Compacted under a lost append: `flush` asks for a snapshot.
+            return
         entries = () if empty else log.slice(prev_index + 1, log.last_index, state.config.append_bytes_max)
         state.send(
             AppendRequest(

@@ -102,8 +102,17 @@ class State:
         return HardState(self.term, self.vote, self.log.commit_index)
 
     @property
+    def is_voter(self) -> bool:
+        return self.memberships.current.is_voter(self.config.node_id)
+
+    @property
     def may_campaign(self) -> bool:
-        return self.membership.is_voter(self.config.node_id)
+        """Whether this node votes, or did until a change that is not known to be committed.
+
+        The latter may be needed: it may be the only one left that has the entry which removes it, while those who are to
+        carry on lack it and can get no majority. Its own vote does not count then (dissertation §4.2.2).
+        """
+        return self.memberships.is_voter_since(self.log.commit_index, self.config.node_id)
 
     @property
     def peers(self) -> tuple[NodeId, ...]:
