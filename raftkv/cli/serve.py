@@ -1,0 +1,177 @@
+"""`raftkv serve`: run one node until SIGTERM or Ctrl-C.
+
+Flags are etcd's; each is also read from `RAFTKV_<FLAG>` and, as an alias, `ETCD_<FLAG>`.
+
+What may not live here: checking values (`raftkv.config` does) and what a node consists of (`raftkv.server`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import uvloop
+
+from raftkv.config import (
+    DEFAULT_CLIENT_URL,
+    DEFAULT_PEER_URL,
+    DEFAULT_TOKEN,
+    ServerConfig,
+    parse_initial_cluster,
+    parse_urls,
+)
+from raftkv.errors import ConfigError, DataDirError
+from raftkv.server import Server
+from raftkv.storage.data_dir import FORMAT_FILE
+from raftkv.version import ETCD_API_VERSION, __version__
+
+log = logging.getLogger("raftkv")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LOG_LEVELS = ("debug", "info", "warn", "error")
+GIL_SWITCH_S = 0.001
+"""How long the apply thread may keep the interpreter while the event loop wants it; Python's 5 ms would be seen in latency."""
+
+EXAMPLES = """\b
+Examples:
+  raftkv serve
+      a store of one node on 127.0.0.1:2379, data in ./default.raftkv
+  raftkv serve --name n1 --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
+      --listen-peer-urls http://10.0.0.1:2380 --listen-client-urls http://10.0.0.1:2379
+      one of three nodes; start the other two likewise
+"""
+
+
+def flag(name: str, **attributes: Any) -> Callable[[F], F]:
+    """An option that is also read from RAFTKV_NAME and ETCD_NAME."""
+    variable = name.removeprefix("--").replace("-", "_").upper()
+    attributes = {"show_default": True, **attributes}
+    return click.option(name, envvar=[f"RAFTKV_{variable}", f"ETCD_{variable}"], **attributes)
+
+
+@click.command(
+    "serve", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
+@flag("--name", default="default", metavar="NAME", help="This member's name.")
+@flag("--data-dir", default=None, metavar="DIR", show_default="NAME.raftkv", help="Where this node keeps its data.")
+@flag("--listen-client-urls", default=DEFAULT_CLIENT_URL, metavar="URLS", help="Where clients are served.")
+@flag("--advertise-client-urls", default="", metavar="URLS", help="What clients are told.  [default: the listen URLs]")
+@flag("--listen-peer-urls", default=DEFAULT_PEER_URL, metavar="URLS", help="Where peers are served.")
+@flag(
+    "--initial-advertise-peer-urls", default="", metavar="URLS", help="What peers are told.  [default: the listen URLs]"
+)
+@flag("--initial-cluster", default="", metavar="NAME=URL,...", help="The first members.  [default: this node alone]")
+@flag("--initial-cluster-state", default="new", type=click.Choice(["new", "existing"]), help="Start or join a cluster.")
+@flag("--initial-cluster-token", default=DEFAULT_TOKEN, metavar="TOKEN", help="Tells clusters apart.")
+@flag("--heartbeat-interval", default=50, metavar="MS", help="Time between a leader's heartbeats.")
+@flag("--election-timeout", default=500, metavar="MS", help="Silence before an election; at least 5 heartbeats.")
+@flag("--snapshot-count", default=10_000, metavar="N", help="Log entries kept for followers that lag.")
+@flag(
+    "--quota-backend-bytes", default=2 * 1024**3, metavar="BYTES", help="Database size beyond which puts are refused."
+)
+@flag("--max-request-bytes", default=3 * 1024**2 // 2, metavar="BYTES", help="Largest request.")
+@flag("--max-txn-ops", default=128, metavar="N", help="Most operations in a transaction.")
+@flag("--log-level", default="info", type=click.Choice(LOG_LEVELS), help="How much is logged, to stderr.")
+@flag(
+    "--peer-dial", default=(), multiple=True, metavar="NAME=HOST:PORT", help="Dial a member there, not at its peer URL."
+)
+def serve(**flags: Any) -> None:
+    """Run a node until SIGTERM or Ctrl-C.
+
+    Without flags: a store of one node on 127.0.0.1:2379. Flags are etcd's; each is also read from RAFTKV_<FLAG> and
+    ETCD_<FLAG>, with '-' written as '_'.
+    """
+    config = config_from(flags)
+    set_up_logging(config)
+    sys.setswitchinterval(GIL_SWITCH_S)
+    uvloop.run(run(config))
+
+
+def config_from(flags: dict[str, Any]) -> ServerConfig:
+    """Turn flags into a checked configuration.
+
+    Raises:
+        ConfigError: a value is wrong; one line that names the flag and what is allowed.
+    """
+    data_dir = Path(flags["data_dir"] or f"{flags['name']}.raftkv")
+    if flags["initial_cluster_state"] == "existing" and not (data_dir / FORMAT_FILE).exists():
+        raise ConfigError("--initial-cluster-state: existing: a node without data cannot join yet; allowed: new")
+
+    def urls(name: str) -> tuple[str, ...]:
+        text = flags[name]
+        return parse_urls(text, flag=f"--{name.replace('_', '-')}") if text else ()
+
+    return ServerConfig(
+        name=flags["name"],
+        data_dir=data_dir,
+        listen_client_urls=urls("listen_client_urls"),
+        advertise_client_urls=urls("advertise_client_urls"),
+        listen_peer_urls=urls("listen_peer_urls"),
+        initial_advertise_peer_urls=urls("initial_advertise_peer_urls"),
+        initial_cluster=parse_initial_cluster(flags["initial_cluster"]) if flags["initial_cluster"] else {},
+        initial_cluster_token=flags["initial_cluster_token"],
+        heartbeat_interval_ms=flags["heartbeat_interval"],
+        election_timeout_ms=flags["election_timeout"],
+        snapshot_count=flags["snapshot_count"],
+        quota_backend_bytes=flags["quota_backend_bytes"],
+        max_request_bytes=flags["max_request_bytes"],
+        max_txn_ops=flags["max_txn_ops"],
+        log_level=flags["log_level"],
+        peer_dial=dict(_peer_dial(item) for item in flags["peer_dial"]),
+    )
+
+
+def _peer_dial(item: str) -> tuple[str, str]:
+    name, equals, address = item.partition("=")
+    host, colon, port = address.rpartition(":")
+    if not (equals and name and colon and host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ConfigError(f"--peer-dial: {item!r} is not of the form NAME=HOST:PORT")
+    return name, address
+
+
+def set_up_logging(config: ServerConfig) -> None:
+    """One line an event, on stderr: time, level, member, text."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {config.name} %(message)s"))
+    root = logging.getLogger("raftkv")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    root.setLevel({"warn": "WARNING"}.get(config.log_level, config.log_level.upper()))
+
+
+async def run(config: ServerConfig) -> None:
+    """Start a node, run it until a signal or an error, stop it."""
+    server = Server(config)
+    signalled = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled.set)
+    log.info(
+        "raftkv %s (etcd API %s), member %x of cluster %x",
+        __version__,
+        ETCD_API_VERSION,
+        config.member_id,
+        config.cluster_id,
+    )
+    try:
+        await server.start()
+    except (ConfigError, DataDirError):
+        await server.stop()
+        raise
+    log.info("ready to serve client requests on %s", ", ".join(config.listen_client_urls))
+    waiting = [asyncio.ensure_future(server.wait()), asyncio.ensure_future(signalled.wait())]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping%s", ": handing leadership over" if signalled.is_set() else "")
+    await server.stop()
+    for task in waiting:
+        task.cancel()
+    if waiting[0].done() and not waiting[0].cancelled():
+        waiting[0].result()
+    log.info("stopped")

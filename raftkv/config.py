@@ -1,0 +1,194 @@
+"""The configuration of one node: what etcd's flags say, checked once, frozen.
+
+What may not live here: reading flags or the environment (`raftkv.cli.serve` does), and anything that opens files or sockets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from raftkv.errors import ConfigError
+from raftkv.pb import rpc_pb2
+from raftkv.raft.types import Membership, NodeId
+
+DEFAULT_CLIENT_URL = "http://127.0.0.1:2379"
+DEFAULT_PEER_URL = "http://127.0.0.1:2380"
+DEFAULT_TOKEN = "raftkv-cluster"  # noqa: S105 - a cluster's name for itself, no secret
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MEBIBYTE = 1024 * 1024
+
+
+def parse_url(text: str, *, flag: str) -> str:
+    """Check one URL of a flag and return it normalized, `http://host:port`.
+
+    Raises:
+        ConfigError: not a URL with a host and a port, or TLS, which raftkv does not speak yet.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {text!r} is not a URL ({error}); expected http://host:port") from None
+    if parts.scheme in ("https", "unixs"):
+        raise ConfigError(f"{flag}: {text!r}: TLS is not supported yet; expected http://host:port")
+    if parts.scheme != "http" or not parts.hostname or port is None or parts.path not in ("", "/") or parts.query:
+        raise ConfigError(f"{flag}: {text!r} is not of the form http://host:port")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"http://{host}:{port}"
+
+
+def parse_urls(text: str, *, flag: str) -> tuple[str, ...]:
+    """Check a comma-separated list of URLs; at least one.
+
+    Raises:
+        ConfigError: as `parse_url`, or the list is empty.
+    """
+    urls = tuple(parse_url(part.strip(), flag=flag) for part in text.split(",") if part.strip())
+    if not urls:
+        raise ConfigError(f"{flag}: no URL given; expected http://host:port[,http://host:port...]")
+    return urls
+
+
+def parse_initial_cluster(text: str) -> dict[str, tuple[str, ...]]:
+    """Parse `n1=http://host:2380,n2=http://host:2380`; a name may appear again with a further URL, as in etcd.
+
+    Raises:
+        ConfigError: an item is not NAME=URL, or two members share a URL.
+    """
+    members: dict[str, list[str]] = {}
+    owner_of_url: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, url = item.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--initial-cluster: {item!r} is not of the form NAME=http://host:port")
+        url = parse_url(url, flag="--initial-cluster")
+        if url in owner_of_url:
+            raise ConfigError(f"--initial-cluster: {name} and {owner_of_url[url]} share the URL {url}")
+        owner_of_url[url] = name
+        members.setdefault(name, []).append(url)
+    if not members:
+        raise ConfigError("--initial-cluster: no member given; expected NAME=http://host:port[,...]")
+    return {name: tuple(urls) for name, urls in members.items()}
+
+
+def address_of(url: str) -> str:
+    """The `host:port` of a checked URL, as gRPC dials it."""
+    return url.removeprefix("http://")
+
+
+def member_id(peer_urls: tuple[str, ...], token: str) -> NodeId:
+    """A member's id follows from its peer URLs and the cluster's token, as in etcd: every node computes the same ones."""
+    digest = hashlib.sha1(("".join(sorted(peer_urls)) + token).encode(), usedforsecurity=False).digest()
+    return int.from_bytes(digest[:8], "big") or 1
+
+
+def cluster_id(members: list[NodeId]) -> int:
+    packed = b"".join(node.to_bytes(8, "big") for node in sorted(members))
+    return int.from_bytes(hashlib.sha1(packed, usedforsecurity=False).digest()[:8], "big") or 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """Everything a node is told at its start. Sizes are bytes, times milliseconds, as in etcd's flags.
+
+    Raises:
+        ConfigError: a value is out of range or contradicts another; one line that names the flag and what is allowed.
+    """
+
+    name: str = "default"
+    data_dir: Path = Path("default.raftkv")
+    listen_client_urls: tuple[str, ...] = (DEFAULT_CLIENT_URL,)
+    advertise_client_urls: tuple[str, ...] = ()
+    """What clients are told; the listen URLs where empty."""
+    listen_peer_urls: tuple[str, ...] = (DEFAULT_PEER_URL,)
+    initial_advertise_peer_urls: tuple[str, ...] = ()
+    """What peers are told; the listen URLs where empty."""
+    initial_cluster: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name to peer URLs; this node alone where empty."""
+    initial_cluster_token: str = DEFAULT_TOKEN
+    heartbeat_interval_ms: int = 50
+    election_timeout_ms: int = 500
+    """Silence before a follower campaigns: drawn from [this, 2 x this). Large enough that a node starved of CPU by
+    a full load on two cores is not taken for a dead one."""
+    snapshot_count: int = 10_000
+    """Applied entries kept in the log for followers that lag; those further behind get a snapshot."""
+    log_bytes_retained: int = 16 * MEBIBYTE
+    """Bound on the same in bytes: the retained log is also held in memory."""
+    quota_backend_bytes: int = 2 * 1024 * MEBIBYTE
+    max_request_bytes: int = 3 * MEBIBYTE // 2
+    max_txn_ops: int = 128
+    log_level: str = "info"
+    peer_dial: dict[str, str] = field(default_factory=dict)
+    """Member name to `host:port`: dial that member there instead of at its peer URL (NAT, proxies, fault injection)."""
+
+    def __post_init__(self) -> None:
+        if not NAME_PATTERN.fullmatch(self.name):
+            raise ConfigError(
+                f"--name: {self.name!r}: 1 to 64 letters, digits, '.', '_' or '-', beginning with one of the former"
+            )
+        _check_range("--heartbeat-interval", self.heartbeat_interval_ms, 10, 10_000, "ms")
+        _check_range("--election-timeout", self.election_timeout_ms, 50, 50_000, "ms")
+        if self.election_timeout_ms < 5 * self.heartbeat_interval_ms:
+            raise ConfigError(
+                f"--election-timeout: {self.election_timeout_ms} ms is below 5 times the --heartbeat-interval "
+                f"of {self.heartbeat_interval_ms} ms"
+            )
+        _check_range("--snapshot-count", self.snapshot_count, 1, 10**9, "entries")
+        _check_range("--quota-backend-bytes", self.quota_backend_bytes, MEBIBYTE, 2**40, "bytes")
+        _check_range("--max-request-bytes", self.max_request_bytes, 1024, 64 * MEBIBYTE, "bytes")
+        _check_range("--max-txn-ops", self.max_txn_ops, 1, 100_000, "operations")
+        if self.initial_cluster and self.name not in self.initial_cluster:
+            raise ConfigError(
+                f"--initial-cluster: names {', '.join(sorted(self.initial_cluster))} but not this node, "
+                f"--name {self.name}"
+            )
+        if self.initial_cluster and set(self.initial_cluster[self.name]) != set(self.peer_urls):
+            raise ConfigError(
+                f"--initial-cluster: has {self.name} at {','.join(self.initial_cluster[self.name])}, "
+                f"but --initial-advertise-peer-urls says {','.join(self.peer_urls)}"
+            )
+        unknown = sorted(set(self.peer_dial) - set(self.initial_cluster))
+        if unknown:
+            raise ConfigError(
+                f"--peer-dial: {unknown[0]!r} is no member; --initial-cluster names {', '.join(self.members_by_name)}"
+            )
+
+    @property
+    def peer_urls(self) -> tuple[str, ...]:
+        return self.initial_advertise_peer_urls or self.listen_peer_urls
+
+    @property
+    def client_urls(self) -> tuple[str, ...]:
+        return self.advertise_client_urls or self.listen_client_urls
+
+    @property
+    def members_by_name(self) -> dict[str, tuple[str, ...]]:
+        return self.initial_cluster or {self.name: self.peer_urls}
+
+    @property
+    def member_id(self) -> NodeId:
+        return member_id(self.members_by_name[self.name], self.initial_cluster_token)
+
+    @property
+    def cluster_id(self) -> int:
+        return cluster_id([member_id(urls, self.initial_cluster_token) for urls in self.members_by_name.values()])
+
+    def initial_members(self) -> list[rpc_pb2.Member]:
+        """The member table at log index 0, in ascending order of ids: the same on every node that starts the cluster."""
+        members = [
+            rpc_pb2.Member(ID=member_id(urls, self.initial_cluster_token), name=name, peerURLs=urls)
+            for name, urls in self.members_by_name.items()
+        ]
+        return sorted(members, key=lambda member: member.ID)
+
+    def initial_membership(self) -> Membership:
+        return Membership(voters=frozenset(member.ID for member in self.initial_members()))
+
+
+def _check_range(flag: str, value: int, low: int, high: int, unit: str) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{flag}: {value} is out of range; allowed are {low} to {high} {unit}")

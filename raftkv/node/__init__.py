@@ -1,0 +1,31 @@
+"""A node: the shell around one Raft core.
+
+      clients' commands          peers' messages             ticks
+            │ submit, read             │ Received              │
+            ▼                          ▼                       ▼
+      ┌──────────────────────────────────────────────────────────────┐
+      │ Node (event loop, one callback at a time) ── owns ──► Raft   │
+      └───┬───────────────────┬──────────────────────┬───────────────┘
+          │ Save              │ committed entries    │ messages
+          ▼                   ▼                      ▼
+      WalWriter thread    Applier thread         PeerTransport
+          │ Saved             │ Applied, answers
+          └────────► Inbox ◄──┘
+
+- `node.py` feeds the core and carries out its `Ready`; nothing there waits, so no decision is made on stale state.
+- `proposals.py` holds commands through elections and makes proposing them twice harmless; `reads.py` does the same for reads.
+- `applier.py` is the thread that owns LMDB. A slow disk or a long apply delays answers, never heartbeats.
+- `snapshots.py`, `compaction.py`: followers that fall behind, and a log that stays bounded.
+- `recovery.py`: what a crash may leave behind, and what is made of it.
+- `ports.py`: the three things a node needs from the world, so that a simulator can provide them.
+
+Not done: connection-loss evidence for faster elections, health-driven hand-over, a flight record.
+"""
+
+from __future__ import annotations
+
+from raftkv.node.applier import Applier
+from raftkv.node.node import Node, NodeConfig
+from raftkv.node.recovery import recover_raft
+
+__all__ = ["Applier", "Node", "NodeConfig", "recover_raft"]

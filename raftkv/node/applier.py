@@ -1,0 +1,105 @@
+"""The thread that owns the state machine: applies, answers reads, commits, compacts.
+
+Work comes through one queue and is done in its order, so a read queued behind the entries it must see needs no further
+waiting. LMDB's write transaction stays open between commits; it belongs to this thread.
+
+What may not live here: Raft, and anything that touches the loop except through `post`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from raftkv.errors import RequestError
+from raftkv.node.events import Applied, Called, Durable, Event, Failed, Installed
+from raftkv.raft.types import Entry, NodeId, SnapshotMeta
+from raftkv.statemachine import StateMachine
+
+IDLE_WAIT_S = 0.1
+"""How long the thread sleeps without work before it looks whether a commit or a compaction step is due."""
+
+Task = Callable[[], None]
+
+
+class Applier:
+    """Runs a `StateMachine` on a thread of its own.
+
+    `post` is called from that thread. The queue is unbounded: entries in it are those of the in-memory log, whose bound is
+    the core's; reads are bounded by the server's limit on concurrent requests.
+    """
+
+    def __init__(self, machine: StateMachine, post: Callable[[Event], None], *, wanted: tuple[NodeId, int]) -> None:
+        self._machine = machine
+        self._post = post
+        self._wanted = wanted
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._durable_index = machine.durable_index
+        self._thread = threading.Thread(target=self._run, name="raftkv-apply", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish what is queued, commit, and close the state machine. Blocks; from a thread that is not the loop's."""
+        self._tasks.put(None)
+        self._thread.join()
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Apply committed entries. Reported as `Applied`."""
+        self._tasks.put(lambda: self._apply(entries))
+
+    def install(self, path: Path, snapshot: SnapshotMeta) -> None:
+        """Swap in a received snapshot. Reported as `Installed`."""
+        self._tasks.put(lambda: self._install(path, snapshot))
+
+    def call(self, job: Callable[[StateMachine], Any], done: Callable[[Any], None]) -> None:
+        """Run `job` in its turn; `done(result)` runs on the loop. A RequestError it raises is its result."""
+        self._tasks.put(lambda: self._call(job, done))
+
+    def _apply(self, entries: Sequence[Entry]) -> None:
+        version = self._machine.members_version
+        batches = self._machine.apply(entries, wanted=self._wanted)
+        self._post(Applied(entries[-1].index, batches, self._machine.members_version != version))
+
+    def _install(self, path: Path, snapshot: SnapshotMeta) -> None:
+        self._machine.install(path, snapshot)
+        self._post(Installed(snapshot))
+
+    def _call(self, job: Callable[[StateMachine], Any], done: Callable[[Any], None]) -> None:
+        try:
+            result = job(self._machine)
+        except RequestError as error:
+            result = error
+        self._post(Called(done, result))
+
+    def _run(self) -> None:
+        try:
+            is_open = True
+            while is_open:
+                is_open = self._work()
+                if self._machine.commit_due():
+                    self._machine.commit()
+                self._report_durable()
+            self._machine.close()
+        except BaseException as error:
+            self._post(Failed(error))
+
+    def _work(self) -> bool:
+        """Do what is queued, or a slice of housekeeping when nothing is. False: the thread is to end."""
+        try:
+            task = self._tasks.get(block=not self._machine.compact_some(), timeout=IDLE_WAIT_S)
+        except queue.Empty:
+            return True
+        if task is None:
+            return False
+        task()
+        return True
+
+    def _report_durable(self) -> None:
+        if self._machine.durable_index != self._durable_index:
+            self._durable_index = self._machine.durable_index
+            self._post(Durable(self._durable_index, self._machine.bytes_on_disk, self._machine.bytes_in_use))

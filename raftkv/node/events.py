@@ -1,0 +1,83 @@
+"""What the node's threads and streams report to the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raftkv.raft.messages import InstallSnapshot, Message
+from raftkv.raft.types import NodeId, SavedMark, SnapshotMeta
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Messages from one peer, in the order it sent them."""
+
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotReceived:
+    """A whole, verified snapshot lies in `path`."""
+
+    message: InstallSnapshot
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    """The stream to a peer broke: what was on its way may be gone."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A save is durable."""
+
+    mark: SavedMark
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The state machine has applied everything up to `index`."""
+
+    index: int
+    batches: Sequence[Any]
+    members_changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """The state machine's state up to `index` is on disk: the log before it is needed for followers only."""
+
+    index: int
+    bytes_on_disk: int
+    bytes_in_use: int
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A job given to the state machine's thread is done; `result` may be an exception."""
+
+    done: Callable[[Any], None]
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The state machine's state is now that of the snapshot."""
+
+    snapshot: SnapshotMeta
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A thread cannot go on: the node stops."""
+
+    error: BaseException
+
+
+Event = Received | SnapshotReceived | PeerLost | Saved | Applied | Durable | Called | Installed | Failed

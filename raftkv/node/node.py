@@ -1,0 +1,468 @@
+"""The one owner of a node's Raft core: feeds it, and carries out what it asks for.
+
+    ticks, peers' messages, saves done, entries applied, clients' commands
+                          │  inbox, on the loop
+                          ▼
+                 Raft.step / tick / propose / saved / applied
+                          │  Ready
+        ┌─────────────────┼──────────────────┬─────────────────────┐
+    transport          log thread       apply thread          held callers
+
+Everything here runs on the event loop, in one callback at a time, and never waits: no await stands between looking at the
+core's state and acting on it, so no role or term can change in between.
+
+What may not live here: bytes (wire, storage), gRPC, LMDB, and the rules of Raft.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from raftkv.errors import STOPPED, TIMED_OUT, DeadlineExceeded, Outcome, Unavailable
+from raftkv.node.compaction import LogRetention
+from raftkv.node.events import (
+    Applied,
+    Called,
+    Durable,
+    Failed,
+    Installed,
+    PeerLost,
+    Received,
+    Saved,
+    SnapshotReceived,
+)
+from raftkv.node.inbox import Inbox
+from raftkv.node.ports import ApplierPort, LogPort, TransportPort
+from raftkv.node.proposals import Proposals, Submission
+from raftkv.node.reads import READS_PER_JOB_MAX, Read, Reads, deliver, run_jobs
+from raftkv.node.snapshots import SnapshotDuty
+from raftkv.pb import rpc_pb2
+from raftkv.raft import ProposalDropped, Raft, Ready, RoleName
+from raftkv.raft.messages import Message
+from raftkv.raft.ready import Save, SoftState
+from raftkv.raft.types import NO_NODE, NodeId, SnapshotMeta
+from raftkv.statemachine import StateMachine
+
+log = logging.getLogger("raftkv.node")
+
+T = TypeVar("T")
+
+CONTEXT_BITS = 40
+"""ReadIndex contexts count within an incarnation: an answer to this node's previous life fits none."""
+TICKS_PER_CALL_MAX = 2
+"""A loop that was held up must read what its peers sent meanwhile before it counts the silence against them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeConfig:
+    """What the shell around the core needs to know. Times in seconds."""
+
+    tick_s: float = 0.01
+    repropose_ticks: int = 100
+    """A batch still unresolved after this long under an unchanged leader is proposed again: its message may be lost."""
+    transfer_wait_s: float = 2.0
+    """How long a stopping leader waits for its successor."""
+    entries_retained: int = 10_000
+    log_bytes_retained: int = 16 * 1024 * 1024
+
+
+class Node:
+    """One member of the cluster.
+
+    Construct it on the running loop with the real log, transport and applier, whose reports go to `inbox.post`; then
+    `start()`. `stopped` resolves when the node has stopped by itself: with the exception that stopped it.
+    """
+
+    def __init__(
+        self,
+        raft: Raft,
+        *,
+        config: NodeConfig,
+        cluster_id: int,
+        incarnation: int,
+        members: list[rpc_pb2.Member],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._raft = raft
+        self._config = config
+        self.cluster_id = cluster_id
+        self.inbox = Inbox(self._loop, self._advance)
+        self.proposals = Proposals(raft.node_id, incarnation)
+        self.stopped: asyncio.Future[None] = self._loop.create_future()
+        self.members = members
+        self.bytes_on_disk = 0
+        """Size of the database file, as of the last commit; `bytes_in_use` without its free pages."""
+        self.bytes_in_use = 0
+        self._reads = Reads(first_context=incarnation << CONTEXT_BITS)
+        self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
+        self._held_saves: list[tuple[Save, tuple[Message, ...]]] | None = None
+        self._messages_after: dict[int, tuple[Message, ...]] = {}
+        self._ticks_since_proposal = 0
+        self._is_leader_awaited = False
+        """The core would not take something: try again with the next tick."""
+        self._tick_handle: asyncio.TimerHandle | None = None
+        self._leader_waiters: list[asyncio.Future[None]] = []
+        self._apply_queued_index = raft.applied_index
+        self._has_stopped = False
+
+    def start(self, *, log_writer: LogPort, transport: TransportPort, applier: ApplierPort) -> None:
+        """Begin to tick. The ports must be ready to work."""
+        self._log_writer = log_writer
+        self._transport = transport
+        self._applier = applier
+        self._snapshots = SnapshotDuty(self._raft, applier, transport, self.inbox)
+        self._publish_peers()
+        self._next_tick_at = self._loop.time() + self._config.tick_s
+        self._tick_handle = self._loop.call_at(self._next_tick_at, self._tick)
+        if self._raft.membership.voters == {self._raft.node_id}:
+            self._raft.campaign()  # Nobody else could lead: there is nothing to wait for.
+        self.inbox.wake()
+
+    # What the server asks -------------------------------------------------------------------------------------------
+
+    @property
+    def raft(self) -> Raft:
+        """To look at, never to step: status, leader, term, indexes."""
+        return self._raft
+
+    async def submit(self, commands: bytes, count: int, *, timeout_s: float) -> list[Any]:
+        """Have commands applied, through an election if need be, and return their answers in order.
+
+        An answer is an etcd response message, or a `RequestError` (as a value) for a command that was refused.
+
+        Args:
+            commands: serialized `CommandBatch.commands`, all valid.
+            count: how many commands these are.
+            timeout_s: how long to hold them.
+
+        Raises:
+            Unavailable, DeadlineExceeded: with `outcome` NOT_APPLIED when the commands were never proposed and never will
+                be, else UNKNOWN.
+            ResourceExhausted: the queue is full.
+        """
+        self._check_running()
+        submission = Submission(commands, count, self._loop.create_future())
+        self.proposals.submit(submission)
+        self.inbox.wake()
+        timer = self._loop.call_later(timeout_s, self._expire, submission)
+        try:
+            return await submission.future
+        finally:
+            timer.cancel()
+
+    async def read(self, job: Callable[[StateMachine], T], *, timeout_s: float) -> T:
+        """Run `job` on a state that holds every write acknowledged, by any node, before this call.
+
+        Raises:
+            RequestError: what the job raised.
+            Unavailable, DeadlineExceeded: no leader confirmed it in time.
+
+        Source: Raft dissertation §6.4 (ReadIndex).
+        """
+        self._check_running()
+        read = Read(job, self._loop.create_future())
+        self._reads.add(read)
+        self.inbox.wake()
+        return await self._within(read.future, timeout_s)
+
+    async def read_local(self, job: Callable[[StateMachine], T], *, timeout_s: float) -> T:
+        """Run `job` on this node's state as it is: perhaps behind the cluster's (etcd: serializable)."""
+        self._check_running()
+        read = Read(job, self._loop.create_future())
+        self._run_reads([read])
+        return await self._within(read.future, timeout_s)
+
+    async def hash_kv(self, revision: int, *, timeout_s: float) -> tuple[int, int, int]:
+        """Hash of everything visible at `revision` (0: now), the compact revision, and the revision hashed.
+
+        Raises:
+            Compacted, FutureRevision: that revision cannot be hashed.
+        """
+        compute = await self.read_local(lambda machine: machine.prepare_hash(revision), timeout_s=timeout_s)
+        result = await asyncio.to_thread(compute)
+        return result.hash, result.compact_revision, result.revision
+
+    async def compacted(self, *, timeout_s: float) -> None:
+        """Return when this node has physically removed what was compacted before the call."""
+        while await self.read_local(lambda machine: machine.compact_some(), timeout_s=timeout_s):
+            pass
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody waits for an answer."""
+        return self.proposals.is_idle and self._reads.is_idle
+
+    async def wait_for_leader(self) -> None:
+        """Return once some node leads, in this node's eyes."""
+        while self._raft.leader == NO_NODE:
+            waiter = self._loop.create_future()
+            self._leader_waiters.append(waiter)
+            await waiter
+
+    def transfer_leadership(self, target: NodeId = NO_NODE) -> None:
+        """Ask for another leader: `target`, or the most up-to-date follower."""
+        self._raft.transfer_leadership(target)
+        self.inbox.wake()
+
+    async def hand_over(self) -> None:
+        """If this node leads and another one could, wait until that one does, or `transfer_wait_s` has passed."""
+        if self._raft.role is not RoleName.LEADER or len(self._raft.membership.voters) < 2 or self._has_stopped:
+            return
+        self.transfer_leadership()
+        deadline = self._loop.time() + self._config.transfer_wait_s
+        while (
+            self._raft.leader in (NO_NODE, self._raft.node_id)
+            and self._loop.time() < deadline
+            and not self._has_stopped
+        ):
+            waiter = self._loop.create_future()
+            self._leader_waiters.append(waiter)
+            await asyncio.wait([waiter], timeout=self._config.tick_s)
+
+    def stop(self, message: str = STOPPED) -> None:
+        """Stop ticking and answering. What callers still wait for fails with its truthful outcome."""
+        if self._has_stopped:
+            return
+        self._has_stopped = True
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        self.proposals.fail_all(message)
+        self._reads.fail_all(message)
+        for waiter in self._leader_waiters:
+            if not waiter.done():
+                waiter.set_exception(Unavailable(message, outcome=Outcome.NOT_APPLIED))
+        self._snapshots.cancel()
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+    # The loop's side ------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        ticks = 1 + int((now - self._next_tick_at) / self._config.tick_s)
+        self._next_tick_at = max(now, self._next_tick_at + ticks * self._config.tick_s)
+        self._tick_handle = self._loop.call_at(self._next_tick_at, self._tick)
+        try:
+            for _ in range(min(ticks, TICKS_PER_CALL_MAX)):
+                self._raft.tick()
+        except Exception as error:
+            self._fail(error)
+            return
+        self._is_leader_awaited = False
+        self._ticks_since_proposal += 1
+        if self._ticks_since_proposal >= self._config.repropose_ticks:
+            self._ask_again()
+        self.inbox.wake()
+
+    def _advance(self) -> None:
+        if self._has_stopped:
+            return
+        try:
+            while (event := self.inbox.take()) is not None:
+                self._handle(event)
+            self._pump()
+            while self._raft.has_ready():
+                self._carry_out(self._raft.ready())
+                self._pump()
+            self._snapshots.discard_received()
+        except BaseException as error:
+            self._fail(error)
+
+    def _handle(self, event: Any) -> None:
+        match event:
+            case Received(messages):
+                for message in messages:
+                    self._raft.step(message)
+            case Saved(mark):
+                if mark.sequence in self._messages_after:
+                    self._transport.send(self._messages_after.pop(mark.sequence))
+                self._raft.saved(mark)
+            case Applied(index, batches, members_changed):
+                self._raft.applied(index)
+                for batch in batches:
+                    self.proposals.resolve(batch.sequence, batch.answers)
+                if members_changed:
+                    self._applier.call(lambda machine: machine.members, self._members_changed)
+            case Called(done, result):
+                done(result)
+            case Durable(index, bytes_on_disk, bytes_in_use):
+                self.bytes_on_disk, self.bytes_in_use = bytes_on_disk, bytes_in_use
+                self._compact_log(index)
+            case PeerLost(node):
+                self._raft.peer_unreachable(node)
+                if node == self._raft.leader:
+                    self._ask_again()
+            case SnapshotReceived(message, path):
+                self._snapshots.offer(message, path)
+            case Installed(snapshot):
+                self._installed(snapshot.index)
+            case Failed(error):
+                raise error
+            case _:
+                raise AssertionError(f"unknown event {event!r}")
+
+    def _pump(self) -> None:
+        """Give the core what callers want, as far as it takes it now."""
+        if self._is_leader_awaited or self._raft.leader == NO_NODE:
+            return
+        while (batch := self.proposals.next_batch()) is not None:
+            try:
+                self._raft.propose([batch.proposal])
+            except ProposalDropped:
+                self.proposals.put_back(batch)
+                self._is_leader_awaited = True
+                return
+            if self.proposals.in_flight_count == 1:
+                self._ticks_since_proposal = 0
+        context = self._reads.next_round()
+        if context is not None:
+            self._raft.read_index(context)
+
+    def _ask_again(self) -> None:
+        """Leadership changed, or something we sent to the leader may be lost: ask for everything unresolved once more."""
+        self._ticks_since_proposal = 0
+        self._reads.ask_again()
+        if self._raft.leader == NO_NODE:
+            return
+        try:
+            for batch in self.proposals.unresolved():
+                self._raft.propose([batch.proposal])
+        except ProposalDropped:
+            self._is_leader_awaited = True
+            self._ticks_since_proposal = self._config.repropose_ticks  # Try again with the next tick.
+
+    def _carry_out(self, ready: Ready) -> None:
+        """Do what a Ready asks for; see `raftkv.raft.ready` for the contract."""
+        if ready.messages:
+            self._transport.send(ready.messages)
+        if ready.install is not None:
+            assert self._held_saves is None, "a snapshot arrived while another is being installed"
+            self._held_saves = []
+            self._snapshots.install(ready.install)
+            self._apply_queued_index = ready.install.index
+        if ready.save is not None:
+            self._save(ready.save, ready.messages_after_save)
+        else:
+            assert not ready.messages_after_save, "promises about our disk without a save"
+        if ready.committed:
+            self._retention.add(ready.committed)
+            self._applier.apply(ready.committed)
+            self._apply_queued_index = ready.committed[-1].index
+        for state in ready.read_states:
+            self._reads.answered(state.context, state.index)
+            self._is_leader_awaited |= state.index is None
+        self._run_reads(self._reads.take_ready(self._apply_queued_index))
+        for node in ready.snapshots_wanted:
+            self._snapshots.send_to(node)
+        if ready.proposals_rejected:
+            self._is_leader_awaited = True
+            self._ticks_since_proposal = self._config.repropose_ticks
+        if ready.soft_state is not None:
+            self._soft_state_changed(ready.soft_state)
+
+    def _save(self, save: Save, messages: tuple[Message, ...]) -> None:
+        if self._held_saves is not None:
+            self._held_saves.append((save, messages))
+            return
+        if messages:
+            self._messages_after[save.mark.sequence] = messages
+        self._log_writer.save(save, lambda mark: self.inbox.post(Saved(mark)))
+
+    def _installed(self, index: int) -> None:
+        """The snapshot is the state. Only now may the log on disk start anew behind it: a crash in between leaves a state
+        machine ahead of its log, which a restart understands, and never a log that begins behind a gap.
+        """
+        held, self._held_saves = self._held_saves or [], None
+        for save, messages in held:
+            self._save(save, messages)
+        self._retention.reset()
+        self._raft.applied(index)
+        self._applier.call(lambda machine: machine.members, self._members_changed)
+        sequences = [batch.sequence for batch in self.proposals.unresolved()]
+        origin = (self._raft.node_id, self.proposals.incarnation)
+        self._applier.call(
+            lambda machine: [sequence for sequence in sequences if machine.is_applied(*origin, sequence)],
+            self._applied_in_snapshot,
+        )
+        self._ask_again()
+
+    def _applied_in_snapshot(self, sequences: list[int]) -> None:
+        """Our own batches took effect, but what they answered passed us by."""
+        for sequence in sequences:
+            self.proposals.resolve(sequence, None)
+
+    def _run_reads(self, reads: list[Read]) -> None:
+        for start in range(0, len(reads), READS_PER_JOB_MAX):
+            chunk = reads[start : start + READS_PER_JOB_MAX]
+            self._applier.call(
+                lambda machine, chunk=chunk: run_jobs(machine, chunk),  # type: ignore[misc]
+                lambda results, chunk=chunk: deliver(chunk, results),  # type: ignore[misc]
+            )
+
+    def _soft_state_changed(self, state: SoftState) -> None:
+        name = self.name_of(state.leader)
+        if state.leader == NO_NODE:
+            log.warning("no leader at term %d; this node is %s", state.term, state.role.value)
+            return
+        log.info("%s leads at term %d; this node is %s", name, state.term, state.role.value)
+        for waiter in self._leader_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._leader_waiters.clear()
+        self._ask_again()
+
+    def name_of(self, node: NodeId) -> str:
+        """A member's name for people: its name, or its id in hexadecimal where it has none yet."""
+        return next((member.name for member in self.members if member.ID == node and member.name), f"{node:x}")
+
+    def _members_changed(self, members: list[rpc_pb2.Member]) -> None:
+        self.members = members
+        self._publish_peers()
+
+    def _publish_peers(self) -> None:
+        self._transport.set_peers(
+            {
+                member.ID: (member.name or f"{member.ID:x}", member.peerURLs[0])
+                for member in self.members
+                if member.ID != self._raft.node_id and member.peerURLs
+            }
+        )
+
+    def _compact_log(self, durable_index: int) -> None:
+        index = self._retention.compactable(durable_index, at_most=self._snapshots.oldest_index_in_use)
+        if index >= self._raft.first_index and self._held_saves is None:
+            term = self._raft.term_at(index)
+            assert term is not None, f"applied entry {index} is not in the log"
+            self._log_writer.compact(SnapshotMeta(index, term, self._raft.membership_at(index)))
+            self._raft.compact(index)
+
+    def _expire(self, submission: Submission) -> None:
+        if not submission.future.done():
+            outcome = Outcome.UNKNOWN if submission.was_proposed else Outcome.NOT_APPLIED
+            submission.future.set_exception(Unavailable(TIMED_OUT, outcome=outcome))
+
+    async def _within(self, future: asyncio.Future[T], timeout_s: float) -> T:
+        timer = self._loop.call_later(timeout_s, _time_out, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def _check_running(self) -> None:
+        if self._has_stopped:
+            raise Unavailable(STOPPED, outcome=Outcome.NOT_APPLIED)
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing after this can be trusted: stop, and let the owner know why."""
+        if not self.stopped.done():
+            self.stopped.set_exception(error)
+        self.stop()
+
+
+def _time_out(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded(TIMED_OUT, outcome=Outcome.NOT_APPLIED))

@@ -1,0 +1,111 @@
+"""Linearizable reads on their way: gathered, confirmed by one heartbeat round, answered once the log is applied so far.
+
+    read ──► waiting ──► asked (one context for all that waited) ──► confirmed at an index ──► state machine ──► answer
+
+A read that came while a round is under way waits for the next one: the round must begin after the read did (Raft
+dissertation §6.4).
+
+What may not live here: Raft, the state machine, clocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from raftkv.errors import RequestError, Unavailable
+from raftkv.statemachine import StateMachine
+
+ROUNDS_IN_FLIGHT_MAX = 2
+"""One round on its way and one behind it; further reads share the next."""
+READS_PER_JOB_MAX = 256
+"""Reads done in one go on the state machine's thread, before applies get their turn."""
+
+
+@dataclass(slots=True, eq=False)
+class Read:
+    job: Callable[[StateMachine], Any]
+    future: asyncio.Future[Any]
+
+
+class Reads:
+    """The linearizable reads of one process."""
+
+    def __init__(self, *, first_context: int) -> None:
+        self._waiting: list[Read] = []
+        self._asked: dict[int, list[Read]] = {}
+        self._confirmed: list[tuple[int, list[Read]]] = []
+        self._next_context = first_context
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting and not self._asked and not self._confirmed
+
+    def add(self, read: Read) -> None:
+        self._waiting.append(read)
+
+    def next_round(self) -> int | None:
+        """A context to ask Raft about on behalf of everything that waits; None when nothing may be asked now."""
+        self._waiting = [read for read in self._waiting if not read.future.done()]
+        if not self._waiting or len(self._asked) >= ROUNDS_IN_FLIGHT_MAX:
+            return None
+        context = self._next_context
+        self._next_context += 1
+        self._asked[context] = self._waiting
+        self._waiting = []
+        return context
+
+    def answered(self, context: int, index: int | None) -> None:
+        """Raft's answer to a context: an index, or None when it could not be confirmed (then it is asked again)."""
+        reads = self._asked.pop(context, None)
+        if reads is None:
+            return
+        if index is None:
+            self._waiting = reads + self._waiting
+        else:
+            self._confirmed.append((index, reads))
+
+    def ask_again(self) -> None:
+        """What was asked may be lost (a new leader, a broken stream): ask anew under new contexts."""
+        for reads in self._asked.values():
+            self._waiting.extend(reads)
+        self._asked.clear()
+
+    def take_ready(self, applied_index: int) -> list[Read]:
+        """Confirmed reads that a state machine at `applied_index` may answer."""
+        if not self._confirmed:
+            return []
+        ready = [read for index, reads in self._confirmed if index <= applied_index for read in reads]
+        self._confirmed = [(index, reads) for index, reads in self._confirmed if index > applied_index]
+        return ready
+
+    def fail_all(self, message: str) -> None:
+        groups = [self._waiting, *self._asked.values(), *(reads for _, reads in self._confirmed)]
+        for read in (read for group in groups for read in group):
+            if not read.future.done():
+                read.future.set_exception(Unavailable(message))
+        self._waiting, self._asked, self._confirmed = [], {}, []
+
+
+def run_jobs(machine: StateMachine, reads: list[Read]) -> list[Any]:
+    """On the state machine's thread: each read's result, or the RequestError it raised."""
+    results: list[Any] = []
+    for read in reads:
+        try:
+            results.append(read.job(machine))
+        except RequestError as error:
+            results.append(error)
+    return results
+
+
+def deliver(reads: list[Read], results: Any) -> None:
+    """On the loop: hand the results to whoever still waits."""
+    for read, result in zip(reads, results, strict=True):
+        if read.future.done():
+            continue
+        if isinstance(result, RequestError):
+            read.future.set_exception(result)
+        else:
+            read.future.set_result(result)

@@ -1,0 +1,117 @@
+"""Snapshots in both directions: made for followers that are behind the log, and received by such a follower.
+
+The database is the snapshot (`StateMachine.prepare_snapshot`): one consistent copy in a file, streamed by the transport. One
+copy serves every follower that asks while it is fresh, and one stream runs at a time: a leader that copies its disk to several
+followers at once would be the sick one.
+
+What may not live here: the stream itself (transport) and the copying (state machine).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raftkv.errors import RaftkvError
+from raftkv.node.events import Failed
+from raftkv.node.inbox import Inbox
+from raftkv.node.ports import ApplierPort, TransportPort
+from raftkv.raft import Raft, RoleName
+from raftkv.raft.messages import InstallSnapshot
+from raftkv.raft.types import NodeId, SnapshotMeta
+
+log = logging.getLogger("raftkv.node")
+
+
+class SnapshotDuty:
+    """Owns the snapshot files on their way in and out, and the tasks that move them."""
+
+    def __init__(self, raft: Raft, applier: ApplierPort, transport: TransportPort, inbox: Inbox) -> None:
+        self._raft = raft
+        self._applier = applier
+        self._transport = transport
+        self._inbox = inbox
+        self._wanted: dict[NodeId, None] = {}
+        self._sender: asyncio.Task[None] | None = None
+        self._sending: SnapshotMeta | None = None
+        self._received: tuple[SnapshotMeta, Path] | None = None
+
+    @property
+    def oldest_index_in_use(self) -> int | None:
+        """The log behind this index must stay: a follower that gets the snapshot goes on from there."""
+        return self._sending.index if self._sending else None
+
+    def send_to(self, node: NodeId) -> None:
+        """A follower needs a snapshot: make and send one, after those asked for before."""
+        self._wanted[node] = None
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._send_wanted(), name="raftkv-snapshots")
+            self._sender.add_done_callback(self._sender_done)
+
+    def offer(self, message: InstallSnapshot, path: Path) -> None:
+        """A snapshot has arrived whole. Raft decides whether it is wanted: `install` follows in the same turn, or it goes."""
+        self.discard_received()
+        self._received = (message.snapshot, path)
+        self._raft.step(message)
+
+    def install(self, snapshot: SnapshotMeta) -> None:
+        """Raft wants the snapshot that arrived last."""
+        assert self._received is not None, f"no snapshot at hand to install {snapshot.index}@{snapshot.term}"
+        meta, path = self._received
+        assert meta == snapshot, f"holding snapshot {meta.index}@{meta.term}, told to install {snapshot.index}"
+        self._received = None
+        log.info("installing a snapshot at index %d", snapshot.index)
+        self._applier.install(path, snapshot)
+
+    def cancel(self) -> None:
+        if self._sender is not None:
+            self._sender.cancel()
+        self.discard_received()
+
+    def discard_received(self) -> None:
+        """Remove the file of a snapshot that nobody wants."""
+        if self._received is not None:
+            self._received[1].unlink(missing_ok=True)
+            self._received = None
+
+    async def _send_wanted(self) -> None:
+        while self._wanted:
+            copy = await self._call_applier(lambda machine: machine.prepare_snapshot())
+            path: Path | None = None
+            try:
+                self._sending, path = await asyncio.to_thread(copy)
+                for node in list(self._wanted):
+                    del self._wanted[node]
+                    await self._send(node, self._sending, path)
+            finally:
+                self._sending = None
+                if path is not None:
+                    path.unlink(missing_ok=True)
+
+    async def _send(self, node: NodeId, snapshot: SnapshotMeta, path: Path) -> None:
+        if self._raft.role is not RoleName.LEADER:
+            return
+        message = InstallSnapshot(sender=self._raft.node_id, receiver=node, term=self._raft.term, snapshot=snapshot)
+        size = path.stat().st_size
+        log.info("sending a snapshot at index %d (%d bytes) to %x", snapshot.index, size, node)
+        try:
+            await self._transport.send_snapshot(message, path)
+        except (RaftkvError, OSError) as error:
+            log.warning("snapshot to %x failed: %s", node, error)
+            self._raft.snapshot_failed(node)
+        else:
+            self._raft.snapshot_sent(node, snapshot.index)
+        self._inbox.wake()
+
+    async def _call_applier(self, job: Callable[[Any], Any]) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._applier.call(job, lambda result: None if future.done() else future.set_result(result))
+        return await future
+
+    def _sender_done(self, task: asyncio.Task[None]) -> None:
+        self._sender = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._inbox.post(Failed(error))

@@ -1,0 +1,25 @@
+"""What clients see of a node: etcd's gRPC API, and raftkv's batching service, on one port.
+
+      etcdctl, etcd clients             raftkv's client
+             │ /etcdserverpb.KV/…            │ /raftkv.store.Store/Batch
+             ▼                               ▼
+       KvService  ClusterService  MaintenanceService  StoreService      check the request, by etcd's rules and texts
+             └───────────────┬───────────────┘
+                        Node.submit        Node.read        Node.read_local
+                     (held through          (ReadIndex)      (serializable)
+                      an election)
+
+Every node takes every request: the node forwards to the leader, wherever that is. A request is held until the client's
+deadline; a write that then fails carries the trailing metadata `raftkv-outcome: not-applied` or `unknown`, because a client
+must be able to tell.
+
+`assembly.py` puts a whole node together: directories, log, state machine, core, transport and these services.
+
+Not done: Watch, Lease, Auth, Lock, Election, member changes and the rest of Maintenance answer UNIMPLEMENTED. No TLS.
+"""
+
+from __future__ import annotations
+
+from raftkv.server.assembly import Server
+
+__all__ = ["Server"]

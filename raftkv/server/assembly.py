@@ -1,0 +1,226 @@
+"""A whole node, from its configuration to its open ports, and back down in order.
+
+    data dir ─► log ─► state machine ─► Raft core ─► node ─► peers' port ─► clients' port
+
+Stopping goes the other way, after leadership was handed over: whoever leads next does so before our ports close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from raftkv.config import ServerConfig
+from raftkv.errors import RequestError
+from raftkv.node import Applier, Node, NodeConfig, recover_raft
+from raftkv.node.events import Failed, PeerLost, Received, SnapshotReceived
+from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.raft import RaftConfig
+from raftkv.server.cluster import ClusterService
+from raftkv.server.kv import KvService
+from raftkv.server.limits import Limits
+from raftkv.server.maintenance import MaintenanceService
+from raftkv.server.services import Services
+from raftkv.server.store import BATCH_PATH, StoreService
+from raftkv.statemachine import Bootstrap, StateMachine
+from raftkv.storage import DataDir, Identity, Wal, WalWriter
+from raftkv.transport import PeerTransport
+from raftkv.transport.transport import add_port
+
+log = logging.getLogger("raftkv.server")
+
+GRPC_OVERHEAD_BYTES = 512 * 1024
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+"""Largest Batch call; each command in it is held to --max-request-bytes by itself."""
+DRAIN_S = 2.0
+"""How long calls under way may take to finish once the node stops."""
+WAITING_LOG_S = 5.0
+HOLD_BASE_S = 5.0
+"""A request without a deadline is held this long plus two election timeouts (etcd: ReqTimeout)."""
+
+CLIENT_SERVER_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.so_reuseport", 0),  # Two nodes on one port would each get half of the clients.
+    ("grpc.max_send_message_length", -1),
+    # etcd's clients ping as often as every few seconds, without a call under way: no reason to throw them out.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+
+class Server:
+    """One node as an operator sees it: `await start()`, `await wait()`, `await stop()`."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._is_stopping = False
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open everything. When it returns, both ports answer; a leader may still have to be found.
+
+        Raises:
+            ConfigError: a port cannot be listened on.
+            StorageError: the data directory cannot be used, or what is in it cannot be trusted.
+        """
+        config = self._config
+        self._data_dir = DataDir.open(
+            config.data_dir, create=Identity(config.cluster_id, config.member_id, config.name)
+        )
+        self._machine = StateMachine.open(
+            self._data_dir.state_path,
+            create=Bootstrap(
+                cluster_id=config.cluster_id,
+                members=config.initial_members(),
+                membership=config.initial_membership(),
+            ),
+        )
+        wal, recovered = Wal.open(self._data_dir.wal_path)
+        raft = recover_raft(_raft_config(config), wal, recovered, self._machine, random.Random())
+        self.node = Node(
+            raft,
+            config=NodeConfig(entries_retained=config.snapshot_count, log_bytes_retained=config.log_bytes_retained),
+            cluster_id=config.cluster_id,
+            incarnation=self._data_dir.incarnation,
+            members=self._machine.members,
+        )
+        post = self.node.inbox.post
+        self._log_writer = WalWriter(wal, failed=lambda error: post(Failed(error)))
+        self._applier = Applier(self._machine, post, wanted=(raft.node_id, self._data_dir.incarnation))
+        self._transport = PeerTransport(
+            node_id=raft.node_id,
+            cluster_id=config.cluster_id,
+            snapshot_dir=self._data_dir.state_path,
+            dial_overrides=config.peer_dial,
+            on_messages=lambda messages: post(Received(messages)),
+            on_snapshot=lambda message, path: post(SnapshotReceived(message, path)),
+            on_lost=lambda node: post(PeerLost(node)),
+        )
+        self._grpc = self._client_server()
+        self._applier.start()
+        await self._transport.listen(config.listen_peer_urls)
+        self.node.start(log_writer=self._log_writer, transport=self._transport, applier=self._applier)
+        await self._grpc.start()
+        self._background = [
+            asyncio.create_task(self._announce(), name="raftkv-announce"),
+            asyncio.create_task(self._watch_leader(), name="raftkv-health"),
+        ]
+        gc.collect()
+        gc.freeze()  # What exists now stays; a collection need not look at it again.
+
+    async def wait(self) -> None:
+        """Return when the node has stopped; raise what stopped it."""
+        await asyncio.shield(self.node.stopped)
+
+    async def stop(self) -> None:
+        """Hand leadership over, finish calls under way, close everything. Idempotent."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        await self.node.hand_over()
+        await self._health.enter_graceful_shutdown()
+        draining = asyncio.create_task(self._grpc.stop(grace=DRAIN_S))
+        while not draining.done() and not self.node.is_idle:
+            await asyncio.wait([draining], timeout=0.01)
+        self.node.stop()
+        await draining
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._transport.close()
+        await asyncio.to_thread(self._log_writer.close)
+        await asyncio.to_thread(self._applier.close)
+        self._data_dir.close()
+
+    def _client_server(self) -> grpc.aio.Server:
+        config = self._config
+        limits = Limits(
+            request_bytes_max=config.max_request_bytes,
+            txn_ops_max=config.max_txn_ops,
+            quota_bytes=config.quota_backend_bytes,
+        )
+        services = (
+            KvService(self.node, limits),
+            StoreService(self.node, limits),
+            ClusterService(self.node),
+            MaintenanceService(self.node),
+        )
+        request_bytes_max = max(BATCH_BYTES_MAX, config.max_request_bytes + GRPC_OVERHEAD_BYTES)
+        server = grpc.aio.server(
+            options=[*CLIENT_SERVER_OPTIONS, ("grpc.max_receive_message_length", request_bytes_max)]
+        )
+        server.add_generic_rpc_handlers(
+            (
+                Services(
+                    self.node,
+                    {path: serve for service in services for path, serve in service.methods().items()},
+                    raw=frozenset({BATCH_PATH}),
+                    hold_s=HOLD_BASE_S + 2 * config.election_timeout_ms / 1000,
+                ),
+            )
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        for url in config.listen_client_urls:
+            add_port(server, url, flag="--listen-client-urls")
+        return server
+
+    async def _announce(self) -> None:
+        """Tell the cluster this member's name and client URLs, once it is known where they differ (etcd: publish)."""
+        config = self._config
+        while True:
+            await self._wait_for_leader()
+            known = next((m for m in self.node.members if config.member_id == m.ID), rpc_pb2.Member())
+            if known.name == config.name and tuple(known.clientURLs) == config.client_urls:
+                return
+            command = store_pb2.Command(
+                publish=rpc_pb2.Member(ID=config.member_id, name=config.name, clientURLs=config.client_urls)
+            )
+            try:
+                await self.node.submit(
+                    store_pb2.BatchRequest(commands=(command,)).SerializeToString(), 1, timeout_s=HOLD_BASE_S
+                )
+            except RequestError as error:
+                log.warning("could not announce the client URLs yet: %s", error)
+                continue
+            return
+
+    async def _wait_for_leader(self) -> None:
+        """Wait, and say for whom."""
+        while True:
+            try:
+                await asyncio.wait_for(self.node.wait_for_leader(), WAITING_LOG_S)
+            except TimeoutError:
+                missing = "; ".join(f"{peer}: {why}" for peer, why in self._transport.unreachable().items())
+                log.warning(
+                    "waiting for a leader; cannot reach %s", missing or "nobody is missing: an election is under way"
+                )
+            else:
+                return
+
+    async def _watch_leader(self) -> None:
+        """Keep the gRPC health service true: SERVING while a leader is known."""
+        serving: Any = None
+        while True:
+            status = health_pb2.HealthCheckResponse.SERVING
+            if not self.node.raft.leader:
+                status = health_pb2.HealthCheckResponse.NOT_SERVING
+            if status != serving:
+                serving = status
+                await self._health.set("", status)
+            await asyncio.sleep(self._config.heartbeat_interval_ms / 1000)
+
+
+def _raft_config(config: ServerConfig) -> RaftConfig:
+    tick_ms = NodeConfig().tick_s * 1000
+    return RaftConfig(
+        node_id=config.member_id,
+        election_timeout_ticks=round(config.election_timeout_ms / tick_ms),
+        heartbeat_interval_ticks=max(1, round(config.heartbeat_interval_ms / tick_ms)),
+    )

@@ -1,0 +1,70 @@
+"""etcd's KV service.
+
+What may not live here: how a command changes the store (`raftkv.mvcc`), and how it gets into the log (`raftkv.node`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftkv.mvcc import validate
+from raftkv.mvcc.commands import is_readonly
+from raftkv.node import Node
+from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.server.limits import Limits
+from raftkv.server.services import Serve, answered, header
+
+
+class KvService:
+    """Range, Put, DeleteRange, Txn, Compact."""
+
+    def __init__(self, node: Node, limits: Limits) -> None:
+        self._node = node
+        self._limits = limits
+
+    def methods(self) -> dict[str, Serve]:
+        return {
+            "/etcdserverpb.KV/Range": self.range,
+            "/etcdserverpb.KV/Put": self.put,
+            "/etcdserverpb.KV/DeleteRange": self.delete_range,
+            "/etcdserverpb.KV/Txn": self.txn,
+            "/etcdserverpb.KV/Compact": self.compact,
+        }
+
+    async def range(self, request: rpc_pb2.RangeRequest, hold_s: float) -> Any:
+        validate.check_range(request)
+        read = self._node.read_local if request.serializable else self._node.read
+        response = await read(lambda machine: machine.range_bytes(request), timeout_s=hold_s)
+        # Protobuf merges what is concatenated: the answer was never parsed on its way from the disk.
+        return response + rpc_pb2.RangeResponse(header=header(self._node, 0)).SerializeToString()
+
+    async def put(self, request: rpc_pb2.PutRequest, hold_s: float) -> Any:
+        command = store_pb2.Command(put=request)
+        self._limits.check(command, self._node)
+        return await self._submit(command, hold_s)
+
+    async def delete_range(self, request: rpc_pb2.DeleteRangeRequest, hold_s: float) -> Any:
+        command = store_pb2.Command(delete_range=request)
+        self._limits.check(command, self._node)
+        return await self._submit(command, hold_s)
+
+    async def txn(self, request: rpc_pb2.TxnRequest, hold_s: float) -> Any:
+        command = store_pb2.Command(txn=request)
+        self._limits.check(command, self._node)
+        if is_readonly(request):
+            return answered(
+                self._node, await self._node.read(lambda machine: machine.read_txn(request), timeout_s=hold_s)
+            )
+        return await self._submit(command, hold_s)
+
+    async def compact(self, request: rpc_pb2.CompactionRequest, hold_s: float) -> Any:
+        """With `physical`, the answer comes when this node has removed what was compacted."""
+        response = await self._submit(store_pb2.Command(compaction=request), hold_s)
+        if request.physical:
+            await self._node.compacted(timeout_s=hold_s)
+        return response
+
+    async def _submit(self, command: store_pb2.Command, hold_s: float) -> Any:
+        commands = store_pb2.BatchRequest(commands=(command,)).SerializeToString()
+        (answer,) = await self._node.submit(commands, 1, timeout_s=hold_s)
+        return answered(self._node, answer)

@@ -1,0 +1,46 @@
+"""What a write must satisfy before it may enter the log: etcd's checks, sizes, and room on the disk.
+
+Checks that depend on the store's contents belong to the state machine: every replica must come to the same answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raftkv.errors import NO_SPACE, REQUEST_TOO_LARGE, InvalidArgument, ResourceExhausted
+from raftkv.mvcc import validate
+from raftkv.node import Node
+from raftkv.pb import rpc_pb2, store_pb2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    request_bytes_max: int
+    txn_ops_max: int
+    quota_bytes: int
+
+    def check(self, command: store_pb2.Command, node: Node) -> None:
+        """Raise what etcd answers to a command it does not accept.
+
+        Raises:
+            InvalidArgument: the request is malformed or too large.
+            ResourceExhausted: the database is over its quota, and the command might add to it.
+        """
+        validate.check_command(command, self.txn_ops_max)
+        if command.ByteSize() > self.request_bytes_max:
+            raise InvalidArgument(REQUEST_TOO_LARGE)
+        if node.bytes_in_use > self.quota_bytes and _puts_something(command):
+            raise ResourceExhausted(NO_SPACE)
+
+
+def _puts_something(command: store_pb2.Command) -> bool:
+    return command.HasField("put") or (command.HasField("txn") and _txn_puts(command.txn))
+
+
+def _txn_puts(request: rpc_pb2.TxnRequest) -> bool:
+    """Whether either branch of a transaction, or of one inside it, has a put."""
+    return any(
+        operation.HasField("request_put") or (operation.HasField("request_txn") and _txn_puts(operation.request_txn))
+        for branch in (request.success, request.failure)
+        for operation in branch
+    )

@@ -1,0 +1,116 @@
+"""How a service's methods are served: found by their path, given a deadline, their errors turned into statuses.
+
+What may not live here: what any method does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from raftkv.errors import NO_LEADER, Code, Outcome, RequestError, Unavailable, Unimplemented
+from raftkv.node import Node
+from raftkv.pb import rpc_pb2
+from raftkv.pb.services import methods
+
+log = logging.getLogger("raftkv.server")
+
+OUTCOME_KEY = "raftkv-outcome"
+HOLD_MARGIN_S = 0.02
+"""How much before the client's deadline a held request is answered, so that the answer still arrives."""
+
+Serve = Callable[[Any, float], Awaitable[Any]]
+"""A method: takes the request and how long it may be held, in seconds; returns the response or raises RequestError."""
+
+_STATUS = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def outcome_text(outcome: Outcome) -> str:
+    return "not-applied" if outcome is Outcome.NOT_APPLIED else "unknown"
+
+
+class Services(grpc.GenericRpcHandler):
+    """Every RPC of the proto files: those in `serve` by its function, the rest answered UNIMPLEMENTED.
+
+    Args:
+        serve: path to function.
+        raw: paths whose requests are handed over as bytes.
+        hold_s: how long a request without a deadline is held.
+    """
+
+    def __init__(self, node: Node, serve: Mapping[str, Serve], *, raw: frozenset[str], hold_s: float) -> None:
+        self._node = node
+        self._hold_s = hold_s
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        for service in methods().values():
+            for method in service.values():
+                if method.path in serve:
+                    self._handlers[method.path] = grpc.unary_unary_rpc_method_handler(
+                        self._unary(serve[method.path]),
+                        request_deserializer=None if method.path in raw else method.request_type.FromString,
+                        response_serializer=_serialize,
+                    )
+        missing = set(serve) - set(self._handlers)
+        assert not missing, f"no such RPC: {sorted(missing)}"
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = self._handlers.get(handler_call_details.method)
+        if handler is None and handler_call_details.method.startswith(
+            ("/etcdserverpb.", "/v3lockpb.", "/v3electionpb.")
+        ):
+            return grpc.stream_stream_rpc_method_handler(_unimplemented)
+        return handler
+
+    def _unary(self, serve: Serve) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def handle(request: Any, context: Any) -> Any:
+            remaining_s = context.time_remaining()
+            hold_s = self._hold_s if remaining_s is None else max(0.0, remaining_s - HOLD_MARGIN_S)
+            try:
+                if _requires_leader(context) and not self._node.raft.leader:
+                    raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
+                return await serve(request, hold_s)
+            except RequestError as error:
+                await abort(context, error)
+
+        return handle
+
+
+async def abort(context: Any, error: RequestError) -> None:
+    """End the call with etcd's status and text, and what became of a write."""
+    trailing = ((OUTCOME_KEY, outcome_text(error.outcome)),)
+    await context.abort(_STATUS.get(int(error.code), grpc.StatusCode.UNKNOWN), error.message, trailing)
+
+
+def header(node: Node, revision: int) -> rpc_pb2.ResponseHeader:
+    """The header that every response carries."""
+    return rpc_pb2.ResponseHeader(
+        cluster_id=node.cluster_id, member_id=node.raft.node_id, revision=revision, raft_term=node.raft.term
+    )
+
+
+def answered(node: Node, response: Any) -> Any:
+    """Complete a response of the state machine, which knows its revision only. A RequestError is raised."""
+    if isinstance(response, RequestError):
+        raise response
+    response.header.CopyFrom(header(node, response.header.revision))
+    return response
+
+
+def _requires_leader(context: Any) -> bool:
+    """Whether the client said it would rather fail than wait: etcd's `WithRequireLeader`."""
+    return ("hasleader", "true") in (context.invocation_metadata() or ())
+
+
+def _serialize(response: Message | bytes) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()
+
+
+async def _unimplemented(_requests: Any, context: Any) -> None:
+    await abort(context, Unimplemented("etcdserver: not implemented by this version of raftkv"))
+
+
+assert all(code.value in _STATUS for code in Code), "a code that gRPC does not have"

@@ -1,0 +1,25 @@
+"""How nodes reach each other: one long-lived gRPC stream per pair, and a stream of its own for each snapshot.
+
+      smaller id                                   larger id
+    ┌───────────┐   Stream: Frame, Frame, …   ┌───────────┐
+    │  PeerLink ├────────────────────────────►│  PeerLink │     the smaller id dials, and dials again;
+    │           │◄────────────────────────────┤           │     the first frame each way is a Hello
+    └─────┬─────┘                             └─────┬─────┘
+          └──── InstallSnapshot: SnapshotChunk, … ──┘           whoever leads dials
+
+A frame carries every message that queued while the last one was being written: batching without waiting. A queue has a bound;
+what does not fit is dropped, because Raft expects loss and a peer that cannot keep up must not cost memory.
+
+A broken stream is reported to the node (`PeerLost`): what was on its way is lost, and the node asks again.
+
+`Hello` keeps strangers out: a peer of another cluster, with another id, of another protocol version, or that is no member is
+refused with a status that says which, on both ends.
+
+Not done: TLS between peers.
+"""
+
+from __future__ import annotations
+
+from raftkv.transport.transport import PeerTransport
+
+__all__ = ["PeerTransport"]

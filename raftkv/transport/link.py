@@ -1,0 +1,82 @@
+"""One peer, as this node talks to it: a bounded queue, and at most one live stream.
+
+What may not live here: dialing and accepting (`transport.py` owns the streams' lifetimes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from raftkv import wire
+from raftkv.pb import peer_pb2
+from raftkv.raft.messages import AppendRequest, Message
+from raftkv.raft.types import NodeId
+
+QUEUE_MESSAGES_MAX = 4096
+FRAME_BYTES_MAX = 4 * 1024 * 1024
+"""Entries' payload in one frame; a single larger message still goes."""
+
+Write = Callable[[peer_pb2.Frame], Awaitable[None]]
+
+
+class PeerLink:
+    """Messages to one peer. With no stream they are dropped at once: Raft sends anew, and old news is no help."""
+
+    def __init__(self, node: NodeId, name: str, address: str) -> None:
+        self.node = node
+        self.name = name
+        self.address = address
+        self.dropped_count = 0
+        self.error: str | None = "not connected yet"
+        """Why there is no stream; None while there is one."""
+        self._queue: deque[Message] = deque()
+        self._has_messages = asyncio.Event()
+        self._stream: object | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._stream is not None
+
+    def send(self, message: Message) -> None:
+        if self._stream is None or len(self._queue) >= QUEUE_MESSAGES_MAX:
+            self.dropped_count += 1
+            return
+        self._queue.append(message)
+        self._has_messages.set()
+
+    def attach(self, stream: object) -> None:
+        """A stream is up. It takes the place of an older one: the peer has dialed anew, so the older one is dead."""
+        self._stream = stream
+        self.error = None
+        self._queue.clear()
+
+    def detach(self, stream: object, error: str) -> bool:
+        """A stream ended. True if it was the live one."""
+        if self._stream is not stream:
+            return False
+        self._stream = None
+        self.error = error
+        self._queue.clear()
+        self._has_messages.set()
+        return True
+
+    async def pump(self, stream: object, write: Write) -> None:
+        """Write what is queued, frame by frame, as long as `stream` is the live one."""
+        while self._stream is stream:
+            if not self._queue:
+                self._has_messages.clear()
+                await self._has_messages.wait()
+                continue
+            await write(self._next_frame())
+
+    def _next_frame(self) -> peer_pb2.Frame:
+        frame = peer_pb2.Frame()
+        size = 0
+        while self._queue and size < FRAME_BYTES_MAX:
+            message = self._queue.popleft()
+            frame.messages.append(wire.encode_message(message))
+            if isinstance(message, AppendRequest):
+                size += sum(entry.size for entry in message.entries)
+        return frame

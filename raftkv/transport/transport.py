@@ -1,0 +1,299 @@
+"""The streams of one node: dials peers with a larger id, accepts those with a smaller one, and moves snapshots.
+
+What may not live here: Raft. Messages are handed on as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from raftkv import wire
+from raftkv.config import address_of
+from raftkv.errors import ConfigError, PeerError
+from raftkv.pb import peer_pb2
+from raftkv.raft.messages import InstallSnapshot, Message
+from raftkv.raft.types import NodeId
+from raftkv.transport.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
+from raftkv.transport.link import PeerLink
+from raftkv.transport.snapshot_stream import receive_snapshot, send_chunks
+
+log = logging.getLogger("raftkv.transport")
+
+PROTOCOL_VERSION = 1
+STREAM_PATH = "/raftkv.peer.Peer/Stream"
+SNAPSHOT_PATH = "/raftkv.peer.Peer/InstallSnapshot"
+REDIAL_S = 0.05
+REDIAL_MAX_S = 0.5
+REFUSED_REDIAL_S = 1.0
+"""A peer that said who it is not will not be someone else soon."""
+HELLO_WAIT_S = 2.0
+
+
+class PeerTransport:
+    """Carries messages and snapshots between members. All methods belong to the event loop.
+
+    Args:
+        on_messages: called with each frame's messages.
+        on_snapshot: called with a received snapshot, verified and on disk; the callee owns the file.
+        on_lost: called when the live stream to a peer broke.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        cluster_id: int,
+        snapshot_dir: Path,
+        dial_overrides: dict[str, str],
+        on_messages: Callable[[Sequence[Message]], None],
+        on_snapshot: Callable[[InstallSnapshot, Path], None],
+        on_lost: Callable[[NodeId], None],
+    ) -> None:
+        self._node_id = node_id
+        self._cluster_id = cluster_id
+        self._snapshot_dir = snapshot_dir
+        self._dial_overrides = dial_overrides
+        self._on_messages = on_messages
+        self._on_snapshot = on_snapshot
+        self._on_lost = on_lost
+        self._links: dict[NodeId, PeerLink] = {}
+        self._dialers: dict[NodeId, asyncio.Task[None]] = {}
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._server.add_generic_rpc_handlers((_PeerHandlers(self),))
+
+    async def listen(self, urls: Sequence[str]) -> None:
+        """Accept peers from now on.
+
+        Raises:
+            ConfigError: an address cannot be listened on.
+        """
+        for url in urls:
+            add_port(self._server, url, flag="--listen-peer-urls")
+        await self._server.start()
+
+    async def close(self) -> None:
+        for task in self._dialers.values():
+            task.cancel()
+        await asyncio.gather(*self._dialers.values(), return_exceptions=True)
+        await self._server.stop(grace=None)
+
+    def set_peers(self, addresses: dict[NodeId, tuple[str, str]]) -> None:
+        """The other members: id to (name, peer URL). Links to members that are gone are closed."""
+        for node in set(self._links) - set(addresses):
+            del self._links[node]
+            if node in self._dialers:
+                self._dialers.pop(node).cancel()
+        for node, (name, url) in addresses.items():
+            address = self._dial_overrides.get(name, address_of(url))
+            link = self._links.get(node)
+            if link is None:
+                link = self._links[node] = PeerLink(node, name, address)
+                if self._node_id < node:
+                    self._dialers[node] = asyncio.create_task(self._keep_dialing(link), name=f"raftkv-dial-{name}")
+            link.name, link.address = name, address
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Queue messages; what cannot be queued is dropped."""
+        for message in messages:
+            link = self._links.get(message.receiver)
+            if link is not None:
+                link.send(message)
+
+    async def send_snapshot(self, message: InstallSnapshot, path: Path) -> int:
+        """Stream the snapshot in `path` to its receiver; return the index up to which that then matches.
+
+        Raises:
+            PeerError: the peer is unknown, refused it, or the stream broke.
+            OSError: the file could not be read.
+        """
+        link = self._links.get(message.receiver)
+        if link is None:
+            raise PeerError(f"member {message.receiver:x} is not known")
+        async with grpc.aio.insecure_channel(link.address, options=CHANNEL_OPTIONS) as channel:
+            rpc = channel.stream_unary(
+                SNAPSHOT_PATH,
+                request_serializer=peer_pb2.SnapshotChunk.SerializeToString,
+                response_deserializer=peer_pb2.SnapshotResult.FromString,
+            )
+            try:
+                result = await rpc(send_chunks(self._hello(link.node), message, path))
+            except grpc.aio.AioRpcError as error:
+                raise PeerError(f"{link.name} at {link.address}: {error.details()}") from None
+        return int(result.match_index)
+
+    def unreachable(self) -> dict[str, str]:
+        """Peers without a stream: name and address, and why."""
+        return {
+            f"{link.name} ({link.address})": link.error or "" for link in self._links.values() if not link.is_connected
+        }
+
+    # Dialing --------------------------------------------------------------------------------------------------------
+
+    async def _keep_dialing(self, link: PeerLink) -> None:
+        wait_s = REDIAL_S
+        said = ""
+        while True:
+            try:
+                await self._dial(link)
+                wait_s = REDIAL_S
+                continue
+            except PeerError as error:
+                reason, wait_s = str(error), REFUSED_REDIAL_S
+            except grpc.aio.AioRpcError as error:
+                reason = error.details() or error.code().name
+                refused = error.code() is grpc.StatusCode.FAILED_PRECONDITION
+                wait_s = REFUSED_REDIAL_S if refused else min(2 * wait_s, REDIAL_MAX_S)
+                if refused and reason != said:
+                    log.warning("%s at %s refuses us: %s", link.name, link.address, reason)
+            except (OSError, EOFError, TimeoutError) as error:
+                reason, wait_s = str(error), min(2 * wait_s, REDIAL_MAX_S)
+            if not link.is_connected:
+                link.error = reason
+            said = reason
+            await asyncio.sleep(wait_s)
+
+    async def _dial(self, link: PeerLink) -> None:
+        """One connection, from its Hello to its end. Returns when it ended after it was up."""
+        async with grpc.aio.insecure_channel(link.address, options=CHANNEL_OPTIONS) as channel:
+            call = channel.stream_stream(
+                STREAM_PATH,
+                request_serializer=peer_pb2.Frame.SerializeToString,
+                response_deserializer=peer_pb2.Frame.FromString,
+            )()
+            await call.write(peer_pb2.Frame(hello=self._hello(link.node)))
+            first = await asyncio.wait_for(call.read(), HELLO_WAIT_S)
+            if not isinstance(first, peer_pb2.Frame):
+                raise EOFError("the stream ended before a Hello")
+            self._check_hello(first.hello, expected=link.node)
+            await self._run_stream(link, call, call.read, call.write)
+
+    # Both ends ------------------------------------------------------------------------------------------------------
+
+    async def _run_stream(
+        self,
+        link: PeerLink,
+        stream: object,
+        read: Callable[[], Awaitable[Any]],
+        write: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """Read and write until the stream ends, then report it."""
+        link.attach(stream)
+        log.debug("connected with %s", link.name)
+        pump = asyncio.create_task(link.pump(stream, write), name=f"raftkv-pump-{link.name}")
+        reason = "the connection was closed"
+        try:
+            while isinstance(frame := await read(), peer_pb2.Frame):
+                self._receive(link, frame)
+        except grpc.aio.AioRpcError as error:
+            reason = error.details() or error.code().name
+        except PeerError as error:
+            log.warning("closing the stream with %s: %s", link.name, error)
+            reason = str(error)
+        finally:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+            if link.detach(stream, reason):
+                log.debug("lost %s: %s", link.name, reason)
+                self._on_lost(link.node)
+
+    def _receive(self, link: PeerLink, frame: peer_pb2.Frame) -> None:
+        messages = [wire.decode_message(message) for message in frame.messages]
+        for message in messages:
+            if message.sender != link.node or message.receiver != self._node_id:
+                raise PeerError(f"a message from {message.sender:x} to {message.receiver:x} does not belong here")
+        self._on_messages(messages)
+
+    def _hello(self, receiver: NodeId) -> peer_pb2.Hello:
+        return peer_pb2.Hello(
+            protocol_version=PROTOCOL_VERSION,
+            cluster_id=self._cluster_id,
+            sender=self._node_id,
+            receiver=receiver,
+        )
+
+    def _check_hello(self, hello: peer_pb2.Hello, *, expected: NodeId | None = None) -> NodeId:
+        """Raises PeerError unless the other side is who it should be; returns its id."""
+        if hello.protocol_version != PROTOCOL_VERSION:
+            raise PeerError(f"peer protocol version {hello.protocol_version}, this node speaks {PROTOCOL_VERSION}")
+        if hello.cluster_id != self._cluster_id:
+            raise PeerError(f"cluster id {hello.cluster_id:x}, this node is of cluster {self._cluster_id:x}")
+        if hello.receiver != self._node_id:
+            raise PeerError(f"the peer looks for member {hello.receiver:x}, this is member {self._node_id:x}")
+        if expected is not None and hello.sender != expected:
+            raise PeerError(f"member {expected:x} expected, but it says it is {hello.sender:x}")
+        if hello.sender not in self._links:
+            raise PeerError(f"member {hello.sender:x} is not in this cluster's member list")
+        return hello.sender
+
+    # Accepting ------------------------------------------------------------------------------------------------------
+
+    async def accept_stream(self, _requests: AsyncIterator[peer_pb2.Frame], context: Any) -> None:
+        """Serve `Peer/Stream`."""
+        first = await context.read()
+        if not isinstance(first, peer_pb2.Frame):
+            return
+        try:
+            node = self._check_hello(first.hello)
+        except PeerError as error:
+            log.warning("refused a peer from %s: %s", context.peer(), error)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        link = self._links[node]
+        await context.write(peer_pb2.Frame(hello=self._hello(node)))
+        await self._run_stream(link, context, context.read, context.write)
+
+    async def accept_snapshot(
+        self, chunks: AsyncIterator[peer_pb2.SnapshotChunk], context: Any
+    ) -> peer_pb2.SnapshotResult:
+        """Serve `Peer/InstallSnapshot`."""
+        try:
+            message, path = await receive_snapshot(chunks, self._snapshot_dir, self._check_hello)
+        except PeerError as error:
+            log.warning("refused a snapshot from %s: %s", context.peer(), error)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except OSError as error:
+            log.warning("a snapshot could not be stored: %s", error)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        self._on_snapshot(message, path)
+        return peer_pb2.SnapshotResult(match_index=message.snapshot.index)
+
+
+class _PeerHandlers(grpc.GenericRpcHandler):
+    """Routes the two RPCs of the peer service."""
+
+    def __init__(self, transport: PeerTransport) -> None:
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            STREAM_PATH: grpc.stream_stream_rpc_method_handler(
+                transport.accept_stream,
+                request_deserializer=peer_pb2.Frame.FromString,
+                response_serializer=peer_pb2.Frame.SerializeToString,
+            ),
+            SNAPSHOT_PATH: grpc.stream_unary_rpc_method_handler(
+                transport.accept_snapshot,
+                request_deserializer=peer_pb2.SnapshotChunk.FromString,
+                response_serializer=peer_pb2.SnapshotResult.SerializeToString,
+            ),
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._handlers.get(handler_call_details.method)
+
+
+def add_port(server: grpc.aio.Server, url: str, *, flag: str) -> int:
+    """Have a server listen at a checked URL; returns the port.
+
+    Raises:
+        ConfigError: the address is in use, or not this machine's.
+    """
+    try:
+        port = server.add_insecure_port(address_of(url))
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise ConfigError(f"{flag}: cannot listen on {url}: the port is in use, or the address is not this machine's")
+    return port

@@ -1,0 +1,241 @@
+"""Peers over real gRPC on loopback: who may connect, what arrives, what a broken connection reports."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+
+from raftkv.errors import ConfigError, PeerError
+from raftkv.pb import peer_pb2
+from raftkv.raft.messages import HeartbeatRequest, InstallSnapshot, Message
+from raftkv.raft.types import Membership, SnapshotMeta
+from raftkv.transport import PeerTransport
+from raftkv.transport.transport import SNAPSHOT_PATH, STREAM_PATH
+from tests.support import eventually, free_port
+
+
+@dataclass
+class Peer:
+    node: int
+    port: int
+    directory: Path
+    cluster_id: int = 7
+    received: list[Message] = field(default_factory=list)
+    snapshots: list[tuple[InstallSnapshot, Path]] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.transport = PeerTransport(
+            node_id=self.node,
+            cluster_id=self.cluster_id,
+            snapshot_dir=self.directory,
+            dial_overrides={},
+            on_messages=self.received.extend,
+            on_snapshot=lambda message, path: self.snapshots.append((message, path)),
+            on_lost=self.lost.append,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@asynccontextmanager
+async def peers(directory: Path, **overrides: int) -> AsyncIterator[tuple[Peer, Peer]]:
+    """Nodes 1 and 2, listening, each told of the other; node 2 may claim another cluster."""
+    one = Peer(1, free_port(), directory)
+    two = Peer(2, free_port(), directory, **overrides)
+    for peer in (one, two):
+        await peer.transport.listen([peer.url])
+    one.transport.set_peers({2: ("n2", two.url)})
+    two.transport.set_peers({1: ("n1", one.url)})
+    try:
+        yield one, two
+    finally:
+        await one.transport.close()
+        await two.transport.close()
+
+
+def heartbeat(sender: int, receiver: int, commit_index: int) -> HeartbeatRequest:
+    return HeartbeatRequest(sender=sender, receiver=receiver, term=1, commit_index=commit_index)
+
+
+async def connected(*both: Peer) -> None:
+    await eventually(lambda: not any(peer.transport.unreachable() for peer in both))
+
+
+async def test_messages_arrive_in_order_in_both_directions_over_one_stream(tmp_path: Path) -> None:
+    async with peers(tmp_path) as (one, two):
+        await connected(one, two)
+
+        one.transport.send([heartbeat(1, 2, index) for index in range(500)])
+        two.transport.send([heartbeat(2, 1, index) for index in range(500)])
+
+        await eventually(lambda: len(one.received) == len(two.received) == 500)
+        assert [message.commit_index for message in two.received] == list(range(500))
+        assert [message.commit_index for message in one.received] == list(range(500))
+
+
+async def test_a_broken_stream_is_reported_and_dialed_again(tmp_path: Path) -> None:
+    async with peers(tmp_path) as (one, two):
+        await connected(one, two)
+
+        await two.transport.close()
+        await eventually(lambda: one.lost == [2])
+        assert "n2" in next(iter(one.transport.unreachable()))
+
+        again = Peer(2, two.port, tmp_path)
+        again.transport.set_peers({1: ("n1", one.url)})
+        await again.transport.listen([again.url])
+        await connected(one, again)
+        one.transport.send([heartbeat(1, 2, 1)])
+        await eventually(lambda: again.received)
+        await again.transport.close()
+
+
+async def test_messages_to_a_peer_without_a_stream_are_dropped_not_kept(tmp_path: Path) -> None:
+    one = Peer(1, free_port(), tmp_path)
+    one.transport.set_peers({2: ("n2", f"http://127.0.0.1:{free_port()}")})
+
+    one.transport.send([heartbeat(1, 2, index) for index in range(100_000)])
+
+    assert one.transport.unreachable()
+    await one.transport.close()
+
+
+async def test_a_peer_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    async with peers(tmp_path, cluster_id=8) as (one, two):
+        await eventually(lambda: "cluster id 7" in str(one.transport.unreachable()))
+
+        assert not two.received
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        (peer_pb2.Hello(protocol_version=99, cluster_id=7, sender=1, receiver=2), "protocol version 99"),
+        (peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=1, receiver=3), "looks for member 3"),
+        (peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=9, receiver=2), "member 9 is not in this cluster"),
+        (peer_pb2.Hello(), "protocol version 0"),
+    ],
+)
+async def test_a_stranger_is_refused_with_the_reason(tmp_path: Path, hello: peer_pb2.Hello, reason: str) -> None:
+    async with peers(tmp_path) as (_, two), grpc.aio.insecure_channel(f"127.0.0.1:{two.port}") as channel:
+        call = channel.stream_stream(
+            STREAM_PATH,
+            request_serializer=peer_pb2.Frame.SerializeToString,
+            response_deserializer=peer_pb2.Frame.FromString,
+        )()
+        await call.write(peer_pb2.Frame(hello=hello))
+
+        assert await call.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert reason in await call.details()
+
+
+async def test_random_bytes_on_the_peer_port_harm_nobody(tmp_path: Path) -> None:
+    async with peers(tmp_path) as (one, two):
+        await connected(one, two)
+        reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
+        writer.write(bytes(range(256)) * 64)
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+        one.transport.send([heartbeat(1, 2, 5)])
+
+        await eventually(lambda: two.received)
+
+
+async def test_a_message_in_somebody_elses_name_closes_the_stream(tmp_path: Path) -> None:
+    async with peers(tmp_path) as (one, two), grpc.aio.insecure_channel(f"127.0.0.1:{two.port}") as channel:
+        await connected(one, two)
+        call = channel.stream_stream(
+            STREAM_PATH,
+            request_serializer=peer_pb2.Frame.SerializeToString,
+            response_deserializer=peer_pb2.Frame.FromString,
+        )()
+        hello = peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=1, receiver=2)
+        await call.write(peer_pb2.Frame(hello=hello))
+        await call.read()
+        forged = peer_pb2.Message(sender=3, receiver=2, term=1, timeout_now=peer_pb2.TimeoutNow())
+        await call.write(peer_pb2.Frame(messages=[forged]))
+
+        assert await call.read() is grpc.aio.EOF
+        assert not two.received
+
+
+async def test_a_port_in_use_is_one_clear_error(tmp_path: Path) -> None:
+    async with peers(tmp_path) as (one, _):
+        intruder = Peer(3, one.port, tmp_path)
+
+        with pytest.raises(ConfigError, match="--listen-peer-urls: cannot listen on"):
+            await intruder.transport.listen([intruder.url])
+        await intruder.transport.close()
+
+
+def install(index: int) -> InstallSnapshot:
+    meta = SnapshotMeta(index, 1, Membership(frozenset({1, 2})))
+    return InstallSnapshot(sender=1, receiver=2, term=1, snapshot=meta)
+
+
+async def test_a_snapshot_arrives_whole_and_is_handed_over_as_a_file(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(256)) * 8192)
+    async with peers(tmp_path) as (one, two):
+        match_index = await one.transport.send_snapshot(install(42), source)
+
+        assert match_index == 42
+        ((message, path),) = two.snapshots
+        assert message == install(42)
+        assert path.read_bytes() == source.read_bytes()
+
+
+def chunks(*middle: peer_pb2.SnapshotChunk) -> Sequence[peer_pb2.SnapshotChunk]:
+    from raftkv import wire
+
+    hello = peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=1, receiver=2)
+    return [peer_pb2.SnapshotChunk(hello=hello, message=wire.encode_message(install(5))), *middle]
+
+
+@pytest.mark.parametrize(
+    ("stream", "reason"),
+    [
+        (chunks(peer_pb2.SnapshotChunk(data=b"abc"), peer_pb2.SnapshotChunk(sha256=b"x" * 32)), "wrong digest"),
+        (chunks(peer_pb2.SnapshotChunk(data=b"abc")), "ended before its digest"),
+        ([peer_pb2.SnapshotChunk(sha256=hashlib.sha256().digest())], "protocol version 0"),
+        ([], "without a first chunk"),
+    ],
+)
+async def test_a_damaged_snapshot_is_refused_and_leaves_no_file(
+    tmp_path: Path, stream: Sequence[peer_pb2.SnapshotChunk], reason: str
+) -> None:
+    async with peers(tmp_path) as (_, two), grpc.aio.insecure_channel(f"127.0.0.1:{two.port}") as channel:
+        rpc: Callable[..., Awaitable[object]] = channel.stream_unary(
+            SNAPSHOT_PATH,
+            request_serializer=peer_pb2.SnapshotChunk.SerializeToString,
+            response_deserializer=peer_pb2.SnapshotResult.FromString,
+        )
+
+        with pytest.raises(grpc.aio.AioRpcError, match=reason):
+            await rpc(iter(stream))
+
+        assert not two.snapshots
+        assert not list(tmp_path.iterdir())
+
+
+async def test_a_snapshot_to_an_unreachable_peer_fails_with_its_name(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"data")
+    one = Peer(1, free_port(), tmp_path)
+    one.transport.set_peers({2: ("n2", f"http://127.0.0.1:{free_port()}")})
+
+    with pytest.raises(PeerError, match="n2 at"):
+        await one.transport.send_snapshot(install(1), source)
+    await one.transport.close()
