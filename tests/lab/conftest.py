@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from raftkv.lab.cluster import LocalCluster
+from raftkv.lab.cluster import SERVE, LocalCluster
 
 # What serves in these tests. Any server that takes etcd's flags will do: ("etcd",) tests the laboratory without raftkv.
-SERVER_COMMAND: tuple[str, ...] = ("etcd",)
+SERVER_COMMAND: tuple[str, ...] = SERVE
 KNOWS_PEER_DIAL = SERVER_COMMAND != ("etcd",)
 
 MakeCluster = Callable[..., LocalCluster]
