@@ -9,6 +9,7 @@ What may not live here: gRPC, output, any command.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -224,7 +225,16 @@ def settings_of(ctx: click.Context) -> Settings:
             values[name] = given(ctx)[name]
         elif (found := _from_environment(parameter, ctx)) is not None:
             values[name] = found
+    if values.get("user") and ":" not in values["user"] and not values.get("password"):
+        values["password"] = _ask_password(ctx)
     return Settings(**values)
+
+
+def _ask_password(ctx: click.Context) -> str:
+    if not sys.stdin.isatty():
+        raise click.UsageError("--user has no password; allowed: --user NAME:PASSWORD, or --password", ctx)
+    password: str = click.prompt("Password", hide_input=True, err=True)
+    return password
 
 
 def _from_environment(parameter: click.Option, ctx: click.Context) -> Any:

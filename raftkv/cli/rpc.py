@@ -13,6 +13,7 @@ What may not live here: output, click.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -34,7 +35,12 @@ Answer = TypeVar("Answer", bound=Message)
 PAUSE_BETWEEN_ROUNDS_S = 0.05
 DIAL_ONE_MIN_S = 0.2
 _RECONNECT_MS = 100
-_NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed", "Name resolution failure")
+_RESOLVING = ("errors resolving", "DNS resolution failed", "Name resolution failure")
+_NEVER_SENT = ("failed to connect to all addresses", *_RESOLVING)
+_CONNECT_WRAPPING = re.compile(
+    r"^failed to connect to all addresses(; last error: )?([A-Z_]+: )?(ipv[46]:\S+: |unix:\S+: )?"
+    r"(Failed to connect to remote host: )?(connect: )?"
+)
 _HINT_UNKNOWN = " (the write may have been applied)"
 
 
@@ -200,7 +206,7 @@ def _as_request_error(error: Any) -> RequestError:
     code = Code(error.code().value[0])
     text = error.details() or code.name
     if code is Code.UNAVAILABLE and text.startswith(_NEVER_SENT):
-        return Unreachable(_reason(text))
+        return Unreachable(connect_reason(text))
     if code is Code.DEADLINE_EXCEEDED and not text.startswith("etcdserver:"):
         text = "context deadline exceeded"  # etcdctl's words, whatever layer gave up.
     trailers = dict(error.trailing_metadata() or ())
@@ -208,10 +214,13 @@ def _as_request_error(error: Any) -> RequestError:
     return request_error(code, text, outcome=outcome)
 
 
-def _reason(text: str) -> str:
-    """`connection refused` out of gRPC's `failed to connect to all addresses; last error: …: Connection refused (111)`."""
-    last = text.rpartition(": ")[2].partition(" (")[0].strip()
-    return (last[:1].lower() + last[1:]) or text
+def connect_reason(text: str) -> str:
+    """`connection refused` out of what gRPC says of a connection that failed."""
+    if text.startswith(_RESOLVING):
+        return text.rpartition(": ")[2].rstrip("]").lower()
+    reason = _CONNECT_WRAPPING.sub("", text).removesuffix(": OK")
+    reason = re.sub(r" \(\d+\)$", "", reason)  # Some versions add the errno.
+    return reason[:1].lower() + reason[1:]
 
 
 def _summary(endpoints: Sequence[str], refusals: Sequence[RequestError]) -> RequestError:

@@ -5,20 +5,12 @@ from __future__ import annotations
 import click
 
 from raftkv.cli.lazy import CliCommand
-
-API_VERSION = "3.4"
+from raftkv.version import ETCD_API_VERSION, __version__
 
 
 def version_text() -> str:
-    """Two lines, as `etcdctl version`."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        ours = installed("raftkv")
-    except PackageNotFoundError:  # Run from a source tree that was never installed.
-        ours = "unknown"
-    return f"raftkv version: {ours}\nAPI version: {API_VERSION}"
+    """Two lines, as `etcdctl version`; the API version is etcd's minor version."""
+    return f"raftkv version: {__version__}\nAPI version: {ETCD_API_VERSION.rpartition('.')[0]}"
 
 
 @click.command("version", cls=CliCommand, examples="raftkv version")

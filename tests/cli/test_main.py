@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ BAD_FLAGS = [
     (["get", "a", "--endpoints=a:70000"], "--endpoints", "HOST:PORT"),
     (["compaction", "x"], "REVISION", "0 to"),
     (["get", "a", "--cacert=/does/not/exist", "--endpoints=https://127.0.0.1:1"], "--cacert", "No such file"),
+    (["get", "a", "--user", "root"], "--user", "--password"),
     (["nope"], '"nope"', "put, get, del"),
     (["endpoint", "nope"], '"nope"', "status, health, hashkv"),
     (["completion", "powershell"], "SHELL", "'bash', 'zsh', 'fish'"),
@@ -126,6 +128,13 @@ def test_reads_and_writes_go_past_dead_and_silent_servers(
     flags = ("--endpoints", f"{silent_endpoint},{dead_endpoint},{etcd.endpoint}", "--dial-timeout=600ms")
     assert raftkv(*flags, "put", "past", "them").out == b"OK\n"
     assert raftkv(*flags, "get", "past").out == b"past\nthem\n"
+
+
+def test_the_version_is_that_of_the_package_and_of_the_api(raftkv: Command) -> None:
+    text = raftkv("version").out.decode()
+    assert re.fullmatch(r"raftkv version: \d+\.\d+\.\d+\nAPI version: 3\.4\n", text)
+    assert raftkv("--version").out.decode() == text
+    assert raftkv("version", "-w", "json").out.decode() == text
 
 
 def test_help_lists_every_command_and_shows_examples(raftkv: Command) -> None:
