@@ -68,8 +68,8 @@ class Progress:
     probe_sent: bool = False
     commit_sent: int = 0
     """The highest commit index the follower was told."""
-    moved: bool = False
-    """Whether an acknowledgement arrived since the last heartbeat's answer: appends in flight are probably alive."""
+    moved_tick: int = 0
+    """The leader's tick count when `match_index` last rose, or when that was last asked about."""
     acked_round: int = 0
     """The latest heartbeat round it answered."""
 
@@ -110,7 +110,6 @@ class Progress:
         if advanced:
             self.match_index = match_index
             self.next_index = max(self.next_index, match_index + 1)
-            self.moved = True
         if self.state is ProgressState.PROBE and match_index == self.match_index:
             self._become_replicate()
         elif self.state is ProgressState.SNAPSHOT and advanced and match_index + 1 >= log_first_index:

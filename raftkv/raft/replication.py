@@ -88,7 +88,10 @@ class Replication:
         self.wants_flush = True
         if message.accepted:
             assert message.match_index <= state.log.last_index, f"{message} beyond last {state.log.last_index}"
-            return progress.accepted(message.match_index, state.log.first_index)
+            advanced = progress.accepted(message.match_index, state.log.first_index)
+            if advanced:
+                progress.moved_tick = self._ticks
+            return advanced
         agree = message.conflict_index
         if message.conflict_term:
             agree = state.log.last_index_of_term_at_most(agree, message.conflict_term)
@@ -102,16 +105,16 @@ class Replication:
         progress.heard_tick = self._ticks
         progress.acked_round = max(progress.acked_round, message.read_round)
         self.wants_flush = True
-        match progress.state:
-            case ProgressState.PROBE:
-                progress.probe_sent = False
-            case ProgressState.REPLICATE if progress.match_index < progress.next_index - 1 and not progress.moved:
-                # It is alive, but no append was acknowledged for a heartbeat: they may be lost. Its answer to an empty one
-                # tells.
-                self._send_append(state, message.sender, progress, empty=True)
-            case _:
-                pass
-        progress.moved = False
+        if progress.state is ProgressState.PROBE:
+            progress.probe_sent = False
+        elif progress.state is ProgressState.REPLICATE and progress.match_index < progress.next_index - 1:
+            self._ask_about_lost_appends(state, message.sender, progress)
+
+    def _ask_about_lost_appends(self, state: State, node: NodeId, progress: Progress) -> None:
+        """It is alive, but has acknowledged nothing for a heartbeat interval: its answer to an empty append tells why."""
+        if self._ticks - progress.moved_tick >= state.config.heartbeat_interval_ticks:
+            progress.moved_tick = self._ticks
+            self._send_append(state, node, progress, empty=True)
 
     def send_heartbeats(self, state: State, read_round: int) -> None:
         commit_index = state.log.commit_index
