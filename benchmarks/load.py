@@ -47,7 +47,7 @@ class Load:
 
 @dataclass(kw_only=True)
 class Seen:
-    """What the callers saw after the warm-up. Latencies in milliseconds."""
+    """What the callers saw after the warm-up. Latencies in milliseconds. The two ``in_all`` count from start to end."""
 
     callers: int
     seconds: float = 0.0
@@ -58,6 +58,8 @@ class Seen:
     max_ms: float = 0.0
     longest_gap_ms: float = 0.0
     client_cpu_s: float = 0.0
+    acknowledged_in_all: int = 0
+    failed_in_all: int = 0
 
     @property
     def puts_per_s(self) -> float:
@@ -76,6 +78,8 @@ class Run:
         self._errors: Counter[str] = Counter()
         self._puts_max = load.puts_max or sys.maxsize
         self._enough = asyncio.Event()
+        self._warmup_puts = 0
+        self._warmup_errors = 0
         self._going = True
         self._last = 0.0
         self._gap = 0.0
@@ -101,6 +105,8 @@ class Run:
             seconds, used = time.perf_counter() - start, time.process_time() - cpu
             seen = self._seen(seconds, used)
             self._going = False
+        seen.acknowledged_in_all = self._warmup_puts + len(self._latencies)
+        seen.failed_in_all = self._warmup_errors + self._errors.total()
         return seen
 
     async def _call(self) -> None:
@@ -120,6 +126,7 @@ class Run:
                 self._enough.set()
 
     def _reset(self) -> None:
+        self._warmup_puts, self._warmup_errors = len(self._latencies), self._errors.total()
         del self._latencies[:]
         self._errors.clear()
         self._gap, self._last = 0.0, time.perf_counter()

@@ -37,10 +37,11 @@ class NodeFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class Leadership:
-    """Who leads, and in which term: a term that has grown means that there was an election."""
+    """Who leads, in which term and at which revision. A term that has grown means that there was an election."""
 
     leader: str | None
     term: int
+    revision: int
 
 
 def scratch_directory() -> Path:
@@ -68,8 +69,21 @@ def file_system_of(path: Path) -> str:
 def leadership(cluster: LocalCluster) -> Leadership:
     """Ask every node."""
     answers = probe.statuses(cluster.endpoints, deadline_s=5.0)
-    terms = [answer.term for answer in answers.values() if isinstance(answer, probe.NodeAnswer)]
-    return Leadership(leader=probe.leader_of(answers), term=max(terms, default=0))
+    known = [answer for answer in answers.values() if isinstance(answer, probe.NodeAnswer)]
+    return Leadership(
+        leader=probe.leader_of(answers),
+        term=max((answer.term for answer in known), default=0),
+        revision=max((answer.revision for answer in known), default=0),
+    )
+
+
+def missing_revisions(before: Leadership, after: Leadership, *, acknowledged: int, failed: int) -> int:
+    """How far the growth of the revision is from what was acknowledged: 0 is right.
+
+    Every put makes one revision. One that failed may have made one, too.
+    """
+    grown = after.revision - before.revision
+    return max(acknowledged - grown, grown - acknowledged - failed, 0)
 
 
 def endpoints_leader_first(cluster: LocalCluster) -> list[str]:

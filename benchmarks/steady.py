@@ -20,7 +20,7 @@ import uvloop
 
 from benchmarks import measure
 from benchmarks.load import Load, Run, run_load
-from benchmarks.throughput import line, note, summary
+from benchmarks.throughput import compare, line, note, summary
 from raftkv import aio
 from raftkv.lab.cluster import SERVE, LocalCluster
 
@@ -63,14 +63,14 @@ def full_load(seconds: float, callers: int, command: str | None) -> None:
         note(f"{callers} callers for {seconds:g} s; {before.leader} leads in term {before.term}")
         seen = uvloop.run(run_load(endpoints, Load(callers=callers, seconds=seconds)))
         after = measure.leadership(cluster)
-        run = summary(seen) | {"elections": after.term - before.term}
+        run = summary(seen) | compare(before, after, seen)
         print(line(run))
         for text, count in run["errors"].items():
             print(f"  {count} x {text}")
         nodes = show_nodes("after", cluster)
         kept = measure.keep("full-load", {"machine": measure.machine(), "run": run, "nodes": nodes})
         note(f"kept in {kept}")
-    raise SystemExit(1 if run["elections"] or run["errors"] else 0)
+    raise SystemExit(1 if run["elections"] or run["errors"] or run["missing_revisions"] else 0)
 
 
 @main.command()

@@ -42,9 +42,15 @@ def measure_system(name: str, command: Sequence[str], loads: Sequence[Load]) -> 
             seen = uvloop.run(run_load(endpoints, load))
             after, nodes = measure.leadership(cluster), measure.figures(cluster)
             nodes_cpu = sum(node.cpu_s for node in nodes) - sum(node.cpu_s for node in cpu_before)
-            runs.append(summary(seen) | {"elections": after.term - before.term, "nodes_cpu_s": round(nodes_cpu, 1)})
+            runs.append(summary(seen) | compare(before, after, seen) | {"nodes_cpu_s": round(nodes_cpu, 1)})
             note(f"{name}: {line(runs[-1])}")
         return {"runs": runs, "nodes": [asdict(node) for node in nodes]}
+
+
+def compare(before: measure.Leadership, after: measure.Leadership, seen: Seen) -> dict[str, int]:
+    """What the cluster says itself: elections during a run, and acknowledged puts without a revision."""
+    missing = measure.missing_revisions(before, after, acknowledged=seen.acknowledged_in_all, failed=seen.failed_in_all)
+    return {"elections": after.term - before.term, "missing_revisions": missing}
 
 
 def summary(seen: Seen) -> dict[str, Any]:
@@ -68,7 +74,8 @@ def line(run: dict[str, Any]) -> str:
     return (
         f"{run['callers']:>5} callers {run['puts_per_s']:>8,} puts/s   p50 {run['p50_ms']:>7.2f} ms   "
         f"p99 {run['p99_ms']:>7.2f} ms   longest gap {run['longest_gap_ms']:>6.0f} ms   "
-        f"errors {sum(run['errors'].values())}   elections {run['elections']}"
+        f"errors {sum(run['errors'].values())}   elections {run['elections']}   "
+        f"missing revisions {run['missing_revisions']}"
     )
 
 
@@ -88,8 +95,9 @@ def report(result: dict[str, Any]) -> str:
                 f"  {node['name']}: {node['rss_mib']} MiB resident ({node['private_mib']} private), "
                 f"{node['disk_mib']} MiB on disk ({node['log_mib']} of log)"
             )
+    lines.append("")
     for callers, ratio in result.get("ratio", {}).items():
-        lines.append(f"\nraftkv / etcd at {callers} callers: {ratio:.2f}" if ratio else "")
+        lines.append(f"raftkv / etcd at {callers} callers: {ratio:.2f}")
     return "\n".join(lines)
 
 

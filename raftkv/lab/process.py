@@ -177,7 +177,18 @@ def _look(pid: int) -> tuple[ProcessState, str]:
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ProcessState.DEAD, ""
-    return _state(fields[0]), f"{_boot_id()}:{fields[19]}"
+    state = _state(fields[0])
+    if state is ProcessState.DEAD and _has_other_threads(pid):
+        state = ProcessState.RUNNING
+    return state, f"{_boot_id()}:{fields[19]}"
+
+
+def _has_other_threads(pid: int) -> bool:
+    """Whether threads besides the first still end: until they have, ports and locked files are not free."""
+    try:
+        return sum(1 for _ in (_PROC / str(pid) / "task").iterdir()) > 1
+    except OSError:
+        return False
 
 
 def _look_with_ps(pid: int) -> tuple[ProcessState, str]:

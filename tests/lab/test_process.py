@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from raftkv.lab.ports import is_taken
 from raftkv.lab.process import ProcessRef, ProcessState, end_all, exit_status, processes_with, spawn, wait_until
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -89,3 +90,29 @@ def test_processes_are_found_by_their_environment(tmp_path: Path) -> None:
 
     end_all([process], grace_s=0)
     exit_status(process.pid)
+
+
+THREADED = [
+    sys.executable,
+    "-c",
+    (
+        "import mmap, socket, threading, time\n"
+        "listener = socket.create_server(('127.0.0.1', 0)); print(listener.getsockname()[1], flush=True)\n"
+        "memory = mmap.mmap(-1, 256 << 20); memory.write(bytes(256 << 20)); print('ready', flush=True)\n"
+        "[threading.Thread(target=time.sleep, args=(60,)).start() for _ in range(8)]"
+    ),
+]
+
+
+def test_a_dead_process_has_let_go_of_its_ports() -> None:
+    """The first thread of a killed process is a zombie while the others still end, and hold what they share."""
+    with subprocess.Popen(THREADED, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        process.stdout.readline()
+        killed = ProcessRef.of(process.pid)
+
+        killed.send(signal.SIGKILL)
+        assert wait_until(lambda: not killed.alive, 10)
+
+        assert not is_taken(port)
