@@ -27,7 +27,7 @@ from typing import Any, Final
 from raftkv.errors import DataDirError, DiskFullError
 from raftkv.storage.files import OS_FILES, FileSystem
 from raftkv.storage.recovery import SEGMENT_NAME
-from raftkv.storage.wal import Wal
+from raftkv.storage.wal import Wal, WalOptions
 
 FORMAT: Final = 1
 FORMAT_FILE: Final = "raftkv.json"
@@ -80,13 +80,21 @@ class DataDir:
         return self.path / "state"
 
     @classmethod
-    def open(cls, path: Path, *, create: Identity | None, files: FileSystem = OS_FILES) -> DataDir:
+    def open(
+        cls,
+        path: Path,
+        *,
+        create: Identity | None,
+        wal_options: WalOptions | None = None,
+        files: FileSystem = OS_FILES,
+    ) -> DataDir:
         """Lock the directory, check that it is ours, and count this run; all of it is durable when it returns.
 
         Args:
             path: the directory.
             create: who we are; the directory is made for us if there is none, and must be ours if there is one. None:
                 take it as it is, whoever it belongs to.
+            wal_options: of the log that is created with it.
             files: the disk.
 
         Raises:
@@ -99,7 +107,7 @@ class DataDir:
             files.mkdir(path)
             lock = _take_lock(path, files)
             try:
-                description = _open_locked(path, create, files)
+                description = _open_locked(path, create, wal_options, files)
                 return cls(path, files, lock, description)
             except BaseException:
                 files.close(lock)
@@ -112,7 +120,9 @@ class DataDir:
             self._files.close(lock)
 
 
-def _open_locked(path: Path, create: Identity | None, files: FileSystem) -> _Description:
+def _open_locked(
+    path: Path, create: Identity | None, wal_options: WalOptions | None, files: FileSystem
+) -> _Description:
     names = set(files.listdir(path))
     if FORMAT_FILE in names:
         found = _read(path, files)
@@ -122,10 +132,10 @@ def _open_locked(path: Path, create: Identity | None, files: FileSystem) -> _Des
         raise DataDirError(f"{path} is not empty (it holds {strangers[0]}) and has no {FORMAT_FILE}: not ours to use")
     if create is None:
         raise DataDirError(f"{path} was never completely created; start its member to do that")
-    return _create(path, create, files)
+    return _create(path, create, wal_options, files)
 
 
-def _create(path: Path, identity: Identity, files: FileSystem) -> _Description:
+def _create(path: Path, identity: Identity, wal_options: WalOptions | None, files: FileSystem) -> _Description:
     """From nothing, or from what an interrupted creation left; the state machine has never seen either."""
     _write(path, _Description(identity, incarnation=0, complete=False), files)
     wal = path / "wal"
@@ -134,7 +144,7 @@ def _create(path: Path, identity: Identity, files: FileSystem) -> _Description:
     for name in files.listdir(wal):
         files.unlink(wal / name)
     files.sync_dir(wal)
-    Wal.open(wal, files=files)[0].close()
+    Wal.open(wal, options=wal_options, files=files)[0].close()
     description = _Description(identity, incarnation=1, complete=True)
     _write(path, description, files)
     files.sync_dir(path.parent)
@@ -220,7 +230,7 @@ def _read(path: Path, files: FileSystem) -> _Description:
             raise ValueError("the checksum does not match")
         identity = Identity(int(fields["cluster_id"], 16), int(fields["member_id"], 16), fields["name"])
         return _Description(identity, fields["incarnation"], fields["complete"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataDirError(f"{file} is damaged: {error}") from error
 
 

@@ -149,6 +149,7 @@ class FaultyFiles:
         del directory.names[source.name]
         directory.names[target.name] = file
         directory.changes.append(change)
+        self.handles.update({h: (f, target) for h, (f, _) in self.handles.items() if f is file})
 
     def unlink(self, path: Path) -> None:
         directory = self._directory(path.parent)
