@@ -1,0 +1,175 @@
+"""Servers that misbehave on request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from raftkv.pb import rpc_pb2, store_pb2
+
+Hook = Callable[[Any, Any], Awaitable[Any]]
+
+
+class FakeStore:
+    """A store in a dict behind `/raftkv.store.Store/Batch` and the unary RPCs of etcd.
+
+    Attributes:
+        applied: the keys put, in the order in which they were applied.
+        batches: the sizes of the Batch calls that arrived.
+        unary: how many unary calls arrived.
+        gate: while it is cleared, calls wait here after their arrival and before they are applied.
+        on_batch: called with request and context before anything is applied; may abort, wait, or return an answer.
+        on_command: called with each command; an Answer that it returns stands for the command's own.
+    """
+
+    def __init__(self, *, batching: bool = True) -> None:
+        self.batching = batching
+        self.data: dict[bytes, bytes] = {}
+        self.applied: list[bytes] = []
+        self.batches: list[int] = []
+        self.unary = 0
+        self.in_flight_max = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.on_batch: Hook | None = None
+        self.on_command: Callable[[store_pb2.Command], store_pb2.Answer | None] | None = None
+        self.port = 0
+        self._in_flight = 0
+        self._server: grpc.aio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self, port: int = 0) -> FakeStore:
+        """Listen."""
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        if self.batching:
+            server.add_generic_rpc_handlers(
+                (_service("raftkv.store.Store", Batch=(self._batch, store_pb2.BatchRequest)),)
+            )
+        server.add_generic_rpc_handlers(
+            (
+                _service(
+                    "etcdserverpb.KV",
+                    Put=(self._put, rpc_pb2.PutRequest),
+                    Range=(self._range, rpc_pb2.RangeRequest),
+                ),
+                _service("etcdserverpb.Maintenance", Status=(self._status, rpc_pb2.StatusRequest)),
+            )
+        )
+        self.port = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        self._server = server
+        return self
+
+    async def stop(self) -> None:
+        """Stop at once; calls under way are broken off. Idempotent."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    async def _batch(self, request: store_pb2.BatchRequest, context: Any) -> store_pb2.BatchResponse:
+        self.batches.append(len(request.commands))
+        self._in_flight += 1
+        self.in_flight_max = max(self.in_flight_max, self._in_flight)
+        try:
+            await self.gate.wait()
+            if self.on_batch is not None:
+                answer = await self.on_batch(request, context)
+                if answer is not None:
+                    return answer  # type: ignore[no-any-return]
+            return store_pb2.BatchResponse(answers=[self._answer(command) for command in request.commands])
+        finally:
+            self._in_flight -= 1
+
+    def _answer(self, command: store_pb2.Command) -> store_pb2.Answer:
+        if self.on_command is not None and (answer := self.on_command(command)) is not None:
+            return answer
+        match command.WhichOneof("operation"):
+            case "put":
+                return store_pb2.Answer(put=self._apply_put(command.put))
+            case "range":
+                return store_pb2.Answer(range=self._read(command.range))
+            case "txn":
+                return store_pb2.Answer(txn=rpc_pb2.TxnResponse(succeeded=True, header=self._header()))
+            case _:
+                return store_pb2.Answer(delete_range=rpc_pb2.DeleteRangeResponse(header=self._header()))
+
+    async def _put(self, request: rpc_pb2.PutRequest, context: Any) -> rpc_pb2.PutResponse:
+        self.unary += 1
+        await self.gate.wait()
+        return self._apply_put(request)
+
+    async def _range(self, request: rpc_pb2.RangeRequest, context: Any) -> rpc_pb2.RangeResponse:
+        self.unary += 1
+        await self.gate.wait()
+        return self._read(request)
+
+    async def _status(self, request: rpc_pb2.StatusRequest, context: Any) -> rpc_pb2.StatusResponse:
+        self.unary += 1
+        await self.gate.wait()
+        return rpc_pb2.StatusResponse(header=self._header(), version="fake")
+
+    def _header(self) -> rpc_pb2.ResponseHeader:
+        return rpc_pb2.ResponseHeader(revision=len(self.applied) + 1)
+
+    def _apply_put(self, request: rpc_pb2.PutRequest) -> rpc_pb2.PutResponse:
+        self.applied.append(request.key)
+        self.data[request.key] = request.value
+        return rpc_pb2.PutResponse(header=self._header())
+
+    def _read(self, request: rpc_pb2.RangeRequest) -> rpc_pb2.RangeResponse:
+        response = rpc_pb2.RangeResponse(header=self._header())
+        if request.key in self.data:
+            response.count = 1
+            response.kvs.add(key=request.key, value=self.data[request.key], version=1)
+        return response
+
+
+def failure(code: int, message: str, *, not_applied: bool) -> store_pb2.Answer:
+    """The answer to a command that failed."""
+    outcome = store_pb2.Failure.NOT_APPLIED if not_applied else store_pb2.Failure.UNKNOWN
+    return store_pb2.Answer(failure=store_pb2.Failure(code=code, message=message, outcome=outcome))
+
+
+@asynccontextmanager
+async def breaking_server(breaks: int = 1_000_000) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Speaks HTTP/2 until a request has arrived, then cuts the connection. Yields its address and what it received."""
+    received: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        settings, settings_ack = b"\0\0\0\4\0\0\0\0\0", b"\0\0\0\4\1\0\0\0\0"
+        writer.write(settings + settings_ack)
+        seen = b""
+        while chunk := await reader.read(65536):
+            seen += chunk
+            if b"cut-me" in seen:
+                received.append(seen)
+                break
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", received
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+def _service(name: str, **methods: tuple[Hook, Any]) -> grpc.GenericRpcHandler:
+    handlers = {
+        method: grpc.unary_unary_rpc_method_handler(
+            handler,
+            request_deserializer=request.FromString,
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+        for method, (handler, request) in methods.items()
+    }
+    return grpc.method_handlers_generic_handler(name, handlers)
