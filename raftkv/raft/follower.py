@@ -89,16 +89,16 @@ class Follower:
 
     def _on_append(self, state: State, message: AppendRequest) -> None:
         state.heard_leader()
-        log = state.log
+        log, entries = state.log, message.entries
+        match_index = message.prev_index + len(entries)
         if message.prev_index < log.commit_index:
             # Committed entries match by definition, even where they have been compacted: no conflict.
-            state.acknowledge(message.sender, message.prev_index, log.commit_index)
-            return
-        if log.term_at(message.prev_index) != message.prev_term:
+            entries = entries[log.commit_index - message.prev_index :]
+            match_index = max(match_index, log.commit_index)
+        elif log.term_at(message.prev_index) != message.prev_term:
             self._refuse_append(state, message)
             return
-        state.append_from_leader(message.entries)
-        match_index = message.prev_index + len(message.entries)
+        state.append_from_leader(entries)
         # Not to our last index: what lies behind the entries of this message may be another leader's.
         log.commit_to(min(message.commit_index, match_index))
         state.acknowledge(message.sender, message.prev_index, match_index)
