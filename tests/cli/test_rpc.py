@@ -132,24 +132,34 @@ def test_every_unreachable_endpoint_is_named_with_its_reason(dead_endpoint: str)
     ("text", "reason"),
     [
         (
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
-            "host: Connection refused",
+            (
+                "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
+                "host: Connection refused"
+            ),
             "connection refused",
         ),
         (
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
-            "host: connect: Connection refused (111)",
+            (
+                "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
+                "host: connect: Connection refused (111)"
+            ),
             "connection refused",
         ),
         (
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: Tls handshake failed "
-            "(TSI_PROTOCOL_FAILURE): CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate: OK",
-            "tls handshake failed (TSI_PROTOCOL_FAILURE): CERTIFICATE_VERIFY_FAILED: unable to get local issuer "
-            "certificate",
+            (
+                "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: Tls handshake failed "
+                "(TSI_PROTOCOL_FAILURE): CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate: OK"
+            ),
+            (
+                "tls handshake failed (TSI_PROTOCOL_FAILURE): CERTIFICATE_VERIFY_FAILED: unable to get local issuer "
+                "certificate"
+            ),
         ),
         (
-            "errors resolving nohost:1: [field:hostname lookup error:address lookup failed for nohost:1: Domain name "
-            "not found]",
+            (
+                "errors resolving nohost:1: [field:hostname lookup error:address lookup failed for nohost:1: Domain name "
+                "not found]"
+            ),
             "domain name not found",
         ),
     ],
