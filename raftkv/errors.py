@@ -21,6 +21,7 @@
     │   ├── DataDirError          in use, of another node or cluster, unreadable, of a newer format
     │   ├── CorruptionError       stored bytes are not what was written
     │   └── DiskFullError
+    ├── ListenError               an address cannot be listened on
     └── PeerError                 a peer of another cluster, id or protocol version
 
 A write that raises has an ``outcome``: NOT_APPLIED (it never will be) or UNKNOWN (it may have been, or may yet be). Reads
@@ -170,6 +171,10 @@ class CorruptionError(StorageError):
 
 class DiskFullError(StorageError):
     """No space left, or the quota is used up."""
+
+
+class ListenError(RaftkvError):
+    """An address cannot be listened on: its port is in use, or it is not this machine's."""
 
 
 class PeerError(RaftkvError):

@@ -20,9 +20,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from raftkv.errors import STOPPED, TIMED_OUT, DeadlineExceeded, Outcome, Unavailable
+from raftkv.errors import STOPPED, TIMED_OUT, DeadlineExceeded, Outcome, RaftkvError, Unavailable
 from raftkv.node.compaction import LogRetention
 from raftkv.node.events import (
     Applied,
@@ -109,12 +110,12 @@ class Node:
         self._apply_queued_index = raft.applied_index
         self._has_stopped = False
 
-    def start(self, *, log_writer: LogPort, transport: TransportPort, applier: ApplierPort) -> None:
-        """Begin to tick. The ports must be ready to work."""
+    def start(self, *, log_writer: LogPort, transport: TransportPort, applier: ApplierPort, snapshot_dir: Path) -> None:
+        """Begin to tick. The ports must be ready to work; snapshots on their way to peers are kept in `snapshot_dir`."""
         self._log_writer = log_writer
         self._transport = transport
         self._applier = applier
-        self._snapshots = SnapshotDuty(self._raft, applier, transport, self.inbox)
+        self._snapshots = SnapshotDuty(self._raft, applier, transport, self.inbox, directory=snapshot_dir)
         self._publish_peers()
         self._next_tick_at = self._loop.time() + self._config.tick_s
         self._tick_handle = self._loop.call_at(self._next_tick_at, self._tick)
@@ -458,6 +459,8 @@ class Node:
 
     def _fail(self, error: BaseException) -> None:
         """Nothing after this can be trusted: stop, and let the owner know why."""
+        is_of_the_world = isinstance(error, RaftkvError)
+        log.critical("stopping: %s", error or type(error).__name__, exc_info=None if is_of_the_world else error)
         if not self.stopped.done():
             self.stopped.set_exception(error)
         self.stop()

@@ -23,13 +23,26 @@ from raftkv.raft import Raft, RoleName
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.types import NodeId, SnapshotMeta
 
+OUTGOING_FILE = "outgoing.snapshot"
+
 log = logging.getLogger("raftkv.node")
+
+
+def empty_directory(path: Path) -> Path:
+    """The directory for snapshots on their way, without what a crash left there."""
+    path.mkdir(exist_ok=True)
+    for leftover in path.iterdir():
+        leftover.unlink()
+    return path
 
 
 class SnapshotDuty:
     """Owns the snapshot files on their way in and out, and the tasks that move them."""
 
-    def __init__(self, raft: Raft, applier: ApplierPort, transport: TransportPort, inbox: Inbox) -> None:
+    def __init__(
+        self, raft: Raft, applier: ApplierPort, transport: TransportPort, inbox: Inbox, *, directory: Path
+    ) -> None:
+        self._directory = directory
         self._raft = raft
         self._applier = applier
         self._transport = transport
@@ -79,17 +92,18 @@ class SnapshotDuty:
 
     async def _send_wanted(self) -> None:
         while self._wanted:
-            copy = await self._call_applier(lambda machine: machine.prepare_snapshot())
-            path: Path | None = None
+            path = self._directory / OUTGOING_FILE
+            prepared = await self._call_applier(lambda machine: machine.prepare_snapshot())
             try:
-                self._sending, path = await asyncio.to_thread(copy)
-                for node in list(self._wanted):
+                self._sending = prepared.meta
+                await asyncio.to_thread(prepared, path)
+                while self._wanted:
+                    node = next(iter(self._wanted))
                     del self._wanted[node]
-                    await self._send(node, self._sending, path)
+                    await self._send(node, prepared.meta, path)
             finally:
                 self._sending = None
-                if path is not None:
-                    path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     async def _send(self, node: NodeId, snapshot: SnapshotMeta, path: Path) -> None:
         if self._raft.role is not RoleName.LEADER:

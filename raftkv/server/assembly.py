@@ -11,17 +11,20 @@ import asyncio
 import gc
 import logging
 import random
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from raftkv.config import ServerConfig
-from raftkv.errors import RequestError
+from raftkv.errors import RequestError, StorageError
 from raftkv.node import Applier, Node, NodeConfig, recover_raft
 from raftkv.node.events import Failed, PeerLost, Received, SnapshotReceived
+from raftkv.node.snapshots import empty_directory
 from raftkv.pb import rpc_pb2, store_pb2
-from raftkv.raft import RaftConfig
+from raftkv.raft import Raft, RaftConfig
 from raftkv.server.cluster import ClusterService
 from raftkv.server.kv import KvService
 from raftkv.server.limits import Limits
@@ -29,6 +32,7 @@ from raftkv.server.maintenance import MaintenanceService
 from raftkv.server.services import Services
 from raftkv.server.store import BATCH_PATH, StoreService
 from raftkv.statemachine import Bootstrap, StateMachine
+from raftkv.statemachine.snapshot import verify_snapshot
 from raftkv.storage import DataDir, Identity, Wal, WalWriter
 from raftkv.transport import PeerTransport
 from raftkv.transport.transport import add_port
@@ -38,8 +42,12 @@ log = logging.getLogger("raftkv.server")
 GRPC_OVERHEAD_BYTES = 512 * 1024
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 """Largest Batch call; each command in it is held to --max-request-bytes by itself."""
-DRAIN_S = 2.0
-"""How long calls under way may take to finish once the node stops."""
+STOP_S = 2.0
+"""Handing over and finishing the calls under way may take this long together; what then still waits is told so."""
+DRAIN_MIN_S = 0.05
+"""Calls that have just arrived get their turn before the node counts as idle."""
+ANSWER_S = 0.5
+"""For the last answers to reach their callers."""
 WAITING_LOG_S = 5.0
 HOLD_BASE_S = 5.0
 """A request without a deadline is held this long plus two election timeouts (etcd: ReqTimeout)."""
@@ -61,82 +69,122 @@ class Server:
         self._config = config
         self._is_stopping = False
         self._background: list[asyncio.Task[None]] = []
+        self._opened = AsyncExitStack()
+        """How to close what is open, the last opened first."""
 
     async def start(self) -> None:
         """Open everything. When it returns, both ports answer; a leader may still have to be found.
 
+        If it raises, everything it had opened is closed again.
+
         Raises:
-            ConfigError: a port cannot be listened on.
+            ListenError: a port cannot be listened on.
             StorageError: the data directory cannot be used, or what is in it cannot be trusted.
         """
+        try:
+            await self._open()
+        except OSError as error:
+            await self._opened.aclose()
+            raise StorageError(f"{error.filename or self._config.data_dir}: {error.strerror or error}") from error
+        except BaseException:
+            await self._opened.aclose()
+            raise
+
+    async def _open(self) -> None:
         config = self._config
-        self._data_dir = DataDir.open(
-            config.data_dir, create=Identity(config.cluster_id, config.member_id, config.name)
-        )
-        self._machine = StateMachine.open(
-            self._data_dir.state_path,
-            create=Bootstrap(
-                cluster_id=config.cluster_id,
-                members=config.initial_members(),
-                membership=config.initial_membership(),
-            ),
-        )
-        wal, recovered = Wal.open(self._data_dir.wal_path)
-        raft = recover_raft(_raft_config(config), wal, recovered, self._machine, random.Random())
+        data_dir = DataDir.open(config.data_dir, create=Identity(config.cluster_id, config.member_id, config.name))
+        self._opened.callback(data_dir.close)
+        raft = self._open_state(data_dir)
         self.node = Node(
             raft,
             config=NodeConfig(entries_retained=config.snapshot_count, log_bytes_retained=config.log_bytes_retained),
             cluster_id=config.cluster_id,
-            incarnation=self._data_dir.incarnation,
+            incarnation=data_dir.incarnation,
             members=self._machine.members,
         )
         post = self.node.inbox.post
-        self._log_writer = WalWriter(wal, failed=lambda error: post(Failed(error)))
-        self._applier = Applier(self._machine, post, wanted=(raft.node_id, self._data_dir.incarnation))
+        applier = Applier(self._machine, post, wanted=(raft.node_id, data_dir.incarnation))
+        applier.start()
+        self._opened.push_async_callback(asyncio.to_thread, applier.close)
+        log_writer = WalWriter(self._wal, failed=lambda error: post(Failed(error)))
+        self._opened.push_async_callback(asyncio.to_thread, log_writer.close)
+        snapshot_dir = empty_directory(data_dir.path / "snapshots")
         self._transport = PeerTransport(
             node_id=raft.node_id,
             cluster_id=config.cluster_id,
-            snapshot_dir=self._data_dir.state_path,
+            snapshot_dir=snapshot_dir,
             dial_overrides=config.peer_dial,
             on_messages=lambda messages: post(Received(messages)),
             on_snapshot=lambda message, path: post(SnapshotReceived(message, path)),
             on_lost=lambda node: post(PeerLost(node)),
+            verify_snapshot=verify_snapshot,
         )
+        self._opened.push_async_callback(self._transport.close)
         self._grpc = self._client_server()
-        self._applier.start()
+        self._opened.push_async_callback(self._grpc.stop, None)
+        for url in config.listen_client_urls:
+            add_port(self._grpc, url, flag="--listen-client-urls")
         await self._transport.listen(config.listen_peer_urls)
-        self.node.start(log_writer=self._log_writer, transport=self._transport, applier=self._applier)
+        self.node.start(log_writer=log_writer, transport=self._transport, applier=applier, snapshot_dir=snapshot_dir)
         await self._grpc.start()
-        self._background = [
-            asyncio.create_task(self._announce(), name="raftkv-announce"),
-            asyncio.create_task(self._watch_leader(), name="raftkv-health"),
-        ]
+        self._in_background(self._announce(), "raftkv-announce")
+        self._in_background(self._watch_leader(), "raftkv-health")
         gc.collect()
         gc.freeze()  # What exists now stays; a collection need not look at it again.
+
+    def _open_state(self, data_dir: DataDir) -> Raft:
+        """The state machine, the log, and the core made from both. Whatever is open when this raises is closed."""
+        config = self._config
+        with ExitStack() as opened:
+            self._machine = StateMachine.open(
+                data_dir.state_path,
+                create=Bootstrap(
+                    cluster_id=config.cluster_id,
+                    members=config.initial_members(),
+                    membership=config.initial_membership(),
+                ),
+            )
+            opened.callback(self._machine.close, commit=False)
+            self._wal, recovered = Wal.open(data_dir.wal_path)
+            opened.callback(self._wal.close)
+            raft = recover_raft(_raft_config(config), self._wal, recovered, self._machine, random.Random())
+            opened.pop_all()  # From here on they belong to their threads.
+        return raft
 
     async def wait(self) -> None:
         """Return when the node has stopped; raise what stopped it."""
         await asyncio.shield(self.node.stopped)
 
     async def stop(self) -> None:
-        """Hand leadership over, finish calls under way, close everything. Idempotent."""
+        """Hand leadership over, finish calls under way, close everything; within about STOP_S. Idempotent."""
         if self._is_stopping:
             return
         self._is_stopping = True
-        await self.node.hand_over()
-        await self._health.enter_graceful_shutdown()
-        draining = asyncio.create_task(self._grpc.stop(grace=DRAIN_S))
-        while not draining.done() and not self.node.is_idle:
-            await asyncio.wait([draining], timeout=0.01)
-        self.node.stop()
-        await draining
+        loop = asyncio.get_running_loop()
+        stop_at = loop.time() + STOP_S
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self._transport.close()
-        await asyncio.to_thread(self._log_writer.close)
-        await asyncio.to_thread(self._applier.close)
-        self._data_dir.close()
+        await self.node.hand_over()
+        await self._health.enter_graceful_shutdown()
+        drain_s = max(DRAIN_MIN_S, stop_at - loop.time())
+        draining = asyncio.create_task(self._grpc.stop(grace=drain_s + ANSWER_S))
+        await asyncio.wait([draining], timeout=DRAIN_MIN_S)
+        while not draining.done() and not self.node.is_idle and loop.time() < stop_at:
+            await asyncio.wait([draining], timeout=0.01)
+        self.node.stop()  # Before the calls are cut off: whoever still waits is told the truth about its write.
+        await draining
+        await self._opened.aclose()
+
+    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a task of the server's own until the server stops. If it fails, so does the node."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._background_done)
+        self._background.append(task)
+
+    def _background_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.node.inbox.post(Failed(error))
 
     def _client_server(self) -> grpc.aio.Server:
         config = self._config
@@ -167,8 +215,6 @@ class Server:
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        for url in config.listen_client_urls:
-            add_port(server, url, flag="--listen-client-urls")
         return server
 
     async def _announce(self) -> None:

@@ -40,11 +40,13 @@ async def receive_snapshot(
     chunks: AsyncIterator[peer_pb2.SnapshotChunk],
     directory: Path,
     check_hello: Callable[[peer_pb2.Hello], NodeId],
+    verify: Callable[[Path], object],
 ) -> tuple[InstallSnapshot, Path]:
-    """Write what arrives to a new file in `directory`, check its digest, sync it.
+    """Write what arrives to a new file in `directory`, check its digest, sync it, have it verified.
 
     Raises:
         PeerError: the peer is a stranger, or the stream is malformed, cut short, or its digest wrong; no file is left.
+        CorruptionError: `verify` says that the sender sent what its disk had damaged; no file is left.
         OSError: the file could not be written; no file is left.
     """
     message = _check_header(await anext(chunks, None), check_hello)
@@ -54,6 +56,7 @@ async def receive_snapshot(
         with os.fdopen(handle, "wb") as file:
             await _receive_data(chunks, file)
             await asyncio.to_thread(_sync, file)
+        await asyncio.to_thread(verify, path)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

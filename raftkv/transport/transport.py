@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 
 from raftkv import wire
 from raftkv.config import address_of
-from raftkv.errors import ConfigError, PeerError
+from raftkv.errors import CorruptionError, ListenError, PeerError
 from raftkv.pb import peer_pb2
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.types import NodeId
@@ -42,6 +44,7 @@ class PeerTransport:
         on_messages: called with each frame's messages.
         on_snapshot: called with a received snapshot, verified and on disk; the callee owns the file.
         on_lost: called when the live stream to a peer broke.
+        verify_snapshot: called, on another thread, with a received file; raises CorruptionError if it is damaged.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class PeerTransport:
         on_messages: Callable[[Sequence[Message]], None],
         on_snapshot: Callable[[InstallSnapshot, Path], None],
         on_lost: Callable[[NodeId], None],
+        verify_snapshot: Callable[[Path], object],
     ) -> None:
         self._node_id = node_id
         self._cluster_id = cluster_id
@@ -62,6 +66,7 @@ class PeerTransport:
         self._on_messages = on_messages
         self._on_snapshot = on_snapshot
         self._on_lost = on_lost
+        self._verify_snapshot = verify_snapshot
         self._links: dict[NodeId, PeerLink] = {}
         self._dialers: dict[NodeId, asyncio.Task[None]] = {}
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -71,7 +76,7 @@ class PeerTransport:
         """Accept peers from now on.
 
         Raises:
-            ConfigError: an address cannot be listened on.
+            ListenError: an address cannot be listened on.
         """
         for url in urls:
             add_port(self._server, url, flag="--listen-peer-urls")
@@ -252,8 +257,8 @@ class PeerTransport:
     ) -> peer_pb2.SnapshotResult:
         """Serve `Peer/InstallSnapshot`."""
         try:
-            message, path = await receive_snapshot(chunks, self._snapshot_dir, self._check_hello)
-        except PeerError as error:
+            message, path = await receive_snapshot(chunks, self._snapshot_dir, self._check_hello, self._verify_snapshot)
+        except (PeerError, CorruptionError) as error:
             log.warning("refused a snapshot from %s: %s", context.peer(), error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         except OSError as error:
@@ -288,12 +293,26 @@ def add_port(server: grpc.aio.Server, url: str, *, flag: str) -> int:
     """Have a server listen at a checked URL; returns the port.
 
     Raises:
-        ConfigError: the address is in use, or not this machine's.
+        ListenError: the port is in use, or the address is not this machine's; says which.
     """
     try:
         port = server.add_insecure_port(address_of(url))
     except RuntimeError:
         port = 0
     if port == 0:
-        raise ConfigError(f"{flag}: cannot listen on {url}: the port is in use, or the address is not this machine's")
+        raise ListenError(f"{flag}: cannot listen on {url}: {_why_not(url)}")
     return port
+
+
+def _why_not(url: str) -> str:
+    """What the system says against listening there; gRPC keeps it to itself."""
+    parts = urlsplit(url)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "the port was in use a moment ago"

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from raftkv.errors import ConfigError, PeerError
+from raftkv.errors import ListenError, PeerError
 from raftkv.pb import peer_pb2
 from raftkv.raft.messages import HeartbeatRequest, InstallSnapshot, Message
 from raftkv.raft.types import Membership, SnapshotMeta
@@ -40,6 +40,7 @@ class Peer:
             on_messages=self.received.extend,
             on_snapshot=lambda message, path: self.snapshots.append((message, path)),
             on_lost=self.lost.append,
+            verify_snapshot=lambda _: None,
         )
 
     @property
@@ -175,7 +176,7 @@ async def test_a_port_in_use_is_one_clear_error(tmp_path: Path) -> None:
     async with peers(tmp_path) as (one, _):
         intruder = Peer(3, one.port, tmp_path)
 
-        with pytest.raises(ConfigError, match="--listen-peer-urls: cannot listen on"):
+        with pytest.raises(ListenError, match="--listen-peer-urls: cannot listen on"):
             await intruder.transport.listen([intruder.url])
         await intruder.transport.close()
 

@@ -1,0 +1,76 @@
+"""Links that are cut, and processes that hang: no stale answer, no acknowledged write lost."""
+
+from __future__ import annotations
+
+import pytest
+
+import raftkv
+from raftkv.errors import RequestError
+from raftkv.lab.cluster import LocalCluster
+from tests.failover.conftest import Start
+from tests.failover.load import load, wait_until, write
+
+
+def test_a_leader_cut_from_its_followers_is_replaced_and_answers_no_linearizable_read(start_cluster: Start) -> None:
+    cluster = start_cluster(proxy=True)
+    with load(cluster) as traffic:
+        leader = cluster.wait_for_leader()
+        others = [name for name in cluster.names if name != leader]
+        cluster.partition([[leader], others])
+        new_leader = cluster.wait_for_leader(other_than=leader)
+        assert new_leader in others
+        write(traffic, 200)
+        refuses_to_answer(cluster, leader)
+        cluster.heal()
+
+
+def test_a_leader_that_hung_for_ten_election_timeouts_answers_nothing_stale(start_cluster: Start) -> None:
+    cluster = start_cluster()
+    with raftkv.connect(",".join(cluster.endpoints.values())) as kv, load(cluster) as traffic:
+        kv.put("claim", "old")
+        leader = cluster.wait_for_leader()
+        cluster.pause(leader)
+        cluster.wait_for_leader(other_than=leader)
+        write(traffic, 1_000)
+        others = ",".join(endpoint for name, endpoint in cluster.endpoints.items() if name != leader)
+        with raftkv.connect(others) as rest:
+            rest.put("claim", "new")
+        cluster.resume(leader)
+        with raftkv.connect(cluster.endpoint(leader)) as woken:
+            item = woken.get("claim", timeout=10)
+            assert item is not None
+            assert item.text == "new"
+
+
+def test_a_cut_node_does_not_drive_the_term_up_nor_disturb_when_it_returns(start_cluster: Start) -> None:
+    """PreVote (dissertation §9.6): whoever hears nobody asks first, and changes no term."""
+    cluster = start_cluster(proxy=True)
+    with load(cluster) as traffic:
+        leader = cluster.wait_for_leader()
+        follower = next(name for name in cluster.names if name != leader)
+        term = term_of(cluster, leader)
+        cluster.partition([[follower], [name for name in cluster.names if name != follower]])
+        wait_until(lambda: leaderless(cluster, follower), f"{follower} misses its leader")
+        write(traffic, 500)
+        cluster.heal()
+        wait_until(lambda: not leaderless(cluster, follower), f"{follower} finds the leader")
+        write(traffic, 500)
+        assert cluster.leader() == leader
+        assert term_of(cluster, leader) == term
+
+
+def refuses_to_answer(cluster: LocalCluster, name: str) -> None:
+    with raftkv.connect(cluster.endpoint(name)) as kv, pytest.raises(RequestError):
+        kv.get("demo/000000001", timeout=0.7)
+
+
+def answer_of(cluster: LocalCluster, name: str) -> object:
+    return next(status.answer for status in cluster.status() if status.name == name)
+
+
+def term_of(cluster: LocalCluster, name: str) -> int:
+    return answer_of(cluster, name).term  # type: ignore[attr-defined,no-any-return]
+
+
+def leaderless(cluster: LocalCluster, name: str) -> bool:
+    return getattr(answer_of(cluster, name), "leader_id", None) == 0
