@@ -31,19 +31,24 @@ MAP_STEP_BYTES = 1 << 20
 GROWTH_FACTOR = 2
 
 _SPACE_TEXTS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_SHORT_WRITE_TEXT = os.strerror(errno.EIO)
+"""What LMDB says when the disk took a part of a write: the rest found no space, as a rule."""
+NO_SPACE_BYTES = 1 << 20
+"""With less than this left on the disk, a short write is put down to that."""
 _CORRUPTION = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
     lmdb.InvalidError,
     lmdb.IncompatibleError,
     lmdb.BadDbiError,
-    lmdb.PanicError,
 )
 
 
 @contextmanager
-def lmdb_errors(what: str) -> Iterator[None]:
+def lmdb_errors(what: str, place: Path | int | None = None) -> Iterator[None]:
     """Turn LMDB's exceptions into ours. `MapFullError` passes: it is no failure, whoever writes knows how to go on.
+
+    `place` is where a failed write went (path or descriptor), if something was written.
 
     Raises:
         DiskFullError: no space, or a quota is used up; nothing of the failed commit is visible.
@@ -59,9 +64,18 @@ def lmdb_errors(what: str) -> Iterator[None]:
     except _CORRUPTION as error:
         raise CorruptionError(f"cannot {what}: {error}") from error
     except lmdb.Error as error:
-        if isinstance(error, lmdb.DiskError) or any(text in str(error) for text in _SPACE_TEXTS):
+        if isinstance(error, lmdb.DiskError) or _means_no_space(str(error), place):
             raise DiskFullError(f"cannot {what}: {error}") from error
         raise StorageError(f"cannot {what}: {error}") from error
+
+
+def _means_no_space(message: str, place: Path | int | None) -> bool:
+    if any(text in message for text in _SPACE_TEXTS):
+        return True
+    if place is None or _SHORT_WRITE_TEXT not in message:
+        return False
+    disk = os.statvfs(place)
+    return disk.f_bavail * disk.f_frsize < NO_SPACE_BYTES
 
 
 class Reader:
@@ -199,8 +213,12 @@ class Environment:
     # --- copies and the end -------------------------------------------------------------------------------------------
 
     def copy_to(self, descriptor: int, reader: Reader) -> None:
-        """Write what `reader` sees to a file, without free pages. Any thread; does not hinder the writer."""
-        with lmdb_errors("copy the state"):
+        """Write what `reader` sees to a file, without free pages. Any thread; does not hinder the writer.
+
+        Raises:
+            CorruptionError, DiskFullError, StorageError
+        """
+        with lmdb_errors("copy the state", descriptor):
             self._env.copyfd(descriptor, compact=True, txn=reader.txn)
 
     def close(self) -> None:

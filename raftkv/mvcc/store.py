@@ -103,7 +103,7 @@ class Store:
         assert self._changes == 0, f"commit within a write, after {self._changes} changes"
         txn = self.txn
         counters = COUNTERS.pack(self.revision, self.compact_revision, *self.removed_through)
-        with lmdb_errors("commit"):
+        with lmdb_errors("commit", self._path):
             txn.put(COUNTERS_KEY, counters, db=self.environment.meta)
             txn.commit()
         self._txn = None
@@ -259,6 +259,8 @@ class Store:
 
     def value(self, packed: bytes) -> bytes:
         """The serialized KeyValue of a packed version."""
+        if self._txn is None:
+            self.begin()
         stored: bytes | None = self._get_value(packed[:REVISION_BYTES])
         assert stored is not None, f"the index names revision {_unpack_version(packed)[:2]}, which is not stored"
         return stored

@@ -29,6 +29,7 @@ from raftkv.statemachine import records, snapshot
 from raftkv.statemachine.answers import MEMBER_NOT_FOUND, Answer, AppliedBatch, apply_command, published
 from raftkv.statemachine.config import Bootstrap, StoreLimits
 from raftkv.statemachine.origins import Origins
+from raftkv.statemachine.uncommitted import Uncommitted
 
 _parse_batch = store_pb2.CommandBatch.FromString
 _T = TypeVar("_T")
@@ -48,15 +49,11 @@ class StateMachine:
         """Use `open`."""
         self._path = path
         self._limits = limits
-        self._clock = clock
         self._store = Store(path, map_bytes=limits.map_bytes)
         self.members_version = 0
         """Grows whenever membership or member table change."""
         self._bytes_in_use = 0
-        self._uncommitted: list[Entry] = []
-        self._uncommitted_operations = 0
-        self._uncommitted_bytes = 0
-        self._uncommitted_since: float | None = None
+        self._uncommitted = Uncommitted(limits, clock)
 
     @staticmethod
     def open(
@@ -179,16 +176,17 @@ class StateMachine:
 
         Raises:
             CorruptionError: an entry holds what this version does not know, and must not skip.
+            DiskFullError: none of the entries is applied.
             StorageError
         """
         expected = self.applied_index + 1
         for offset, entry in enumerate(entries):
             assert entry.index == expected + offset, f"entry {entry} where {expected + offset} should be applied"
-        self._note_change()
-
+        if not entries:
+            return []
+        self._uncommitted.note_change()
         batches = self._retry_when_full("apply", lambda: self._apply_all(entries, wanted))
-        self._uncommitted += entries
-        self._uncommitted_bytes += sum(entry.size for entry in entries)
+        self._uncommitted.add(entries)
         return batches
 
     def _apply_all(self, entries: Sequence[Entry], wanted: tuple[int, int] | None) -> list[AppliedBatch]:
@@ -218,7 +216,7 @@ class StateMachine:
         if not self._records.origins.admit(origin, incarnation, sequence, batch.settled_below):
             return None
         operations = batch.commands
-        self._uncommitted_operations += len(operations)
+        self._uncommitted.note_change(len(operations))
         store = self._store
         if wanted != (origin, incarnation):
             for command in operations:
@@ -269,7 +267,8 @@ class StateMachine:
     def _retry_when_full(self, what: str, step: Callable[[], _T]) -> _T:
         """Run a step that writes. If LMDB's map fills up: abort, enlarge it, bring back what was not committed, run it again.
 
-        The map is enlarged early, after commits; this is for a burst that is larger than half a map.
+        The map is enlarged early, after commits; this is for a burst that is larger than half a map. If the disk is full,
+        the state goes back to what it was before the step.
         """
         while True:
             try:
@@ -279,15 +278,18 @@ class StateMachine:
                 self._store.abort()
                 self._store.environment.grow()
                 self._bring_back()
+            except DiskFullError:
+                self._store.abort()
+                self._bring_back()
+                raise
 
     def _bring_back(self) -> None:
         """After an abort: load what was committed, apply again what came after. Nobody is answered twice."""
-        entries = self._uncommitted
+        entries = self._uncommitted.entries
         while True:
             self._load()
             try:
                 with lmdb_errors("apply"):
-                    self._uncommitted_operations = 0
                     self._apply_all(entries, None)
                 return
             except lmdb.MapFullError:
@@ -321,7 +323,13 @@ class StateMachine:
         Raises:
             Compacted, FutureRevision: at once.
         """
-        return read_range_slices(self._store, request, slice_keys=slice_keys)
+        pieces = read_range_slices(self._store, request, slice_keys=slice_keys)
+
+        def guarded() -> Iterator[bytes]:
+            with lmdb_errors("read"):
+                yield from pieces
+
+        return guarded()
 
     def read_txn(self, request: rpc_pb2.TxnRequest) -> rpc_pb2.TxnResponse:
         """Answer a txn of ranges alone (`commands.is_readonly`), which needs no log entry.
@@ -359,14 +367,7 @@ class StateMachine:
 
     def commit_due(self) -> bool:
         """Whether enough has been applied, or enough time has passed since the first of it."""
-        if self._uncommitted_since is None:
-            return False
-        limits = self._limits
-        return (
-            self._uncommitted_operations >= limits.commit_operations
-            or self._uncommitted_bytes >= limits.commit_bytes
-            or self._clock() - self._uncommitted_since >= limits.commit_interval_s
-        )
+        return self._uncommitted.is_due()
 
     def commit(self) -> None:
         """Make everything applied durable; returns when the disk says so. Without anything to commit it does nothing.
@@ -375,32 +376,17 @@ class StateMachine:
             DiskFullError: nothing was committed, nothing is lost; try again when there is space.
             CorruptionError, StorageError
         """
-        if self._uncommitted_since is None:
+        if self._uncommitted.is_empty:
             return
-        try:
-            self._retry_when_full("commit", self._commit)
-        except DiskFullError:
-            self._store.abort()
-            self._bring_back()
-            raise
+        self._retry_when_full("commit", self._commit)
         self._durable_index = self.applied_index
-        self._nothing_uncommitted()
+        self._uncommitted.clear()
         self._store.environment.grow_if_half_full()
 
     def _commit(self) -> None:
         records.write_changed(self._store, self._records)
         self._bytes_in_use = self._store.bytes_in_use(self._store.txn)
         self._store.commit()
-
-    def _note_change(self) -> None:
-        if self._uncommitted_since is None:
-            self._uncommitted_since = self._clock()
-
-    def _nothing_uncommitted(self) -> None:
-        self._uncommitted = []
-        self._uncommitted_operations = 0
-        self._uncommitted_bytes = 0
-        self._uncommitted_since = None
 
     def compact_due(self) -> bool:
         """Whether something is left to remove that nobody reads any more."""
@@ -411,8 +397,7 @@ class StateMachine:
         if not self.compact_due():
             return False
         limit = self._limits.compact_records
-        self._note_change()
-        self._uncommitted_operations += limit
+        self._uncommitted.note_change(limit)
         return self._retry_when_full("compact", lambda: compact_some(self._store, records=limit))
 
     # --- snapshots ----------------------------------------------------------------------------------------------------
@@ -457,7 +442,7 @@ class StateMachine:
         self._store.close()
         snapshot.swap_in(self._path)
         self._store.reopen()
-        self._nothing_uncommitted()
+        self._uncommitted.clear()
         self.members_version += 1
         self._load()
 
