@@ -83,6 +83,7 @@ def up(nodes: int | None, proxy: bool, server: str | None, directory: Path, flag
         cluster = LocalCluster.create(directory, nodes=nodes or 3, proxy=proxy, command=command, flags=flags)
     try:
         cluster.start()
+        cluster.wait_for_leader()
     except BaseException:
         cluster.down(keep_data=True)
         raise

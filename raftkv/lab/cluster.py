@@ -42,7 +42,6 @@ NODES_MAX = 9
 READY_DEADLINE_S = 20.0
 _STOP_GRACE_S = 10.0
 _POLL_S = 0.02
-_LOG_LINES_SHOWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,19 +274,9 @@ class LocalCluster:
         Raises:
             LabError: one has ended, or takes too long; its last log lines stand in the message.
         """
-        end = time.monotonic() + deadline_s
         state = self.state
-        for name in names if names is not None else list(state.nodes):
-            node = self._node(state, name)
-            while not self._launcher.is_ready(node):
-                status = exit_status(node.process.pid) if node.process is not None else None
-                if not node.alive:
-                    raise LabError(
-                        self._failure(node, f"ended with status {status}" if status is not None else "ended")
-                    )
-                if time.monotonic() > end:
-                    raise LabError(self._failure(node, f"is not ready after {deadline_s:g} s"))
-                time.sleep(_POLL_S)
+        nodes = [self._node(state, name) for name in (names if names is not None else state.nodes)]
+        self._launcher.wait_ready(nodes, deadline_s=deadline_s)
 
     def stop(self, *names: str) -> None:
         """SIGTERM, and wait until they have ended; SIGKILL for those that do not.
@@ -464,8 +453,3 @@ class LocalCluster:
     def _reap(self, node: NodeState) -> None:
         if node.process is not None and not node.alive:
             exit_status(node.process.pid)
-
-    def _failure(self, node: NodeState, what: str) -> str:
-        lines = logs.tail(self.log_path(node.name), _LOG_LINES_SHOWN, offset=node.log_offset)
-        shown = "".join(f"\n  {line}" for line in lines) or " (nothing)"
-        return f"{node.name} {what}. It has logged:{shown}"

@@ -74,7 +74,7 @@ class Prompt:
                 console.print()
                 return
             except KeyboardInterrupt:
-                console.print("\n(exit ends the cluster and this prompt)")
+                console.print("\n(exit ends the cluster and this prompt)", highlight=False)
                 continue
             if not self.obey(line):
                 return

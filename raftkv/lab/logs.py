@@ -31,8 +31,11 @@ def tail(path: Path, lines: int, *, offset: int = 0) -> list[str]:
 
 
 def follow(paths: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
-    """Lines as they are added, with the name of their log. Ends only when the caller stops asking."""
-    offsets = {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
+    """Lines that are added from now on, with the name of their log. Ends only when the caller stops asking."""
+    return _lines_from({name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}, paths)
+
+
+def _lines_from(offsets: dict[str, int], paths: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
     while True:
         idle = True
         for name, path in paths.items():

@@ -16,13 +16,14 @@ from pathlib import Path
 from raftkv.lab import logs
 from raftkv.lab.errors import LabError
 from raftkv.lab.ports import HOLDING_WORKS, hold_again, port_of
-from raftkv.lab.process import TOKEN_VARIABLE, ProcessRef, spawn
+from raftkv.lab.process import TOKEN_VARIABLE, ProcessRef, exit_status, spawn
 from raftkv.lab.state import ClusterState, NodeState
 
 NODE_READY_TEXT = "ready to serve client requests"
 PROXY_READY_TEXT = "proxy is ready"
 _PROXY_DEADLINE_S = 10.0
 _POLL_S = 0.01
+_LOG_LINES_SHOWN = 12
 
 
 class Launcher:
@@ -94,9 +95,28 @@ class Launcher:
                 raise LabError(f"the proxy between the nodes did not start. It has logged:\n  {said}")
             time.sleep(_POLL_S)
 
-    def is_ready(self, node: NodeState) -> bool:
-        """Whether the node has said, since its last start, that it serves clients."""
-        return NODE_READY_TEXT in logs.read_from(self.log_path(node.name), node.log_offset)
+    def wait_ready(self, nodes: Sequence[NodeState], *, deadline_s: float) -> None:
+        """Wait until nodes have said, since their last start, that they serve clients.
+
+        Raises:
+            LabError: one has ended, or takes too long; its last log lines stand in the message.
+        """
+        end = time.monotonic() + deadline_s
+        for node in nodes:
+            while NODE_READY_TEXT not in logs.read_from(self.log_path(node.name), node.log_offset):
+                status = exit_status(node.process.pid) if node.process is not None else None
+                if not node.alive:
+                    raise LabError(
+                        self._failure(node, f"ended with status {status}" if status is not None else "ended")
+                    )
+                if time.monotonic() > end:
+                    raise LabError(self._failure(node, f"is not ready after {deadline_s:g} s"))
+                time.sleep(_POLL_S)
+
+    def _failure(self, node: NodeState, what: str) -> str:
+        lines = logs.tail(self.log_path(node.name), _LOG_LINES_SHOWN, offset=node.log_offset)
+        shown = "".join(f"\n  {line}" for line in lines) or " (nothing)"
+        return f"{node.name} {what}. It has logged:{shown}"
 
     def _node_flags(self, state: ClusterState, node: NodeState) -> list[str]:
         flags = {
