@@ -32,7 +32,7 @@ from raftkv.raft.messages import (
     TransferLeadership,
     VoteRequest,
 )
-from raftkv.raft.ready import Ready, RoleName, Save, SoftState
+from raftkv.raft.ready import Ready, RoleName, SoftState
 from raftkv.raft.saves import Saves
 from raftkv.raft.state import Outbox, State, ToCandidate, ToFollower, ToLeader, ToPreCandidate, Transition
 from raftkv.raft.status import RaftStatus
@@ -98,16 +98,13 @@ class Raft:
             self._state.term, self._state.vote = log.last_term, NO_NODE
         self._state.draw_election_timeout()
         self._role: Follower | PreCandidate | Candidate | Leader = Follower()
-        self._handed_out = hard_state
-        self._commit_save_due = False
         self._soft_state = self._current_soft_state()
 
     # Inputs
 
     def tick(self) -> None:
         """One tick of time has passed."""
-        # A commit index costs a write of its own only at ticks; with other news it travels for nothing.
-        self._commit_save_due = self._state.log.commit_index > self._handed_out.commit_index
+        self._state.saves.tick(self._state.log.commit_index)
         self._follow(self._role.tick(self._state))
 
     def step(self, message: Message) -> None:
@@ -225,11 +222,9 @@ class Raft:
         state, log = self._state, self._state.log
         return (
             not state.outbox.is_empty()
-            or log.handed_out_index < log.last_index
+            or state.saves.is_due(log, state.term, state.vote)
             or log.delivered_index < log.commit_index
-            or self._commit_save_due
             or (isinstance(self._role, Leader) and self._role.wants_flush)
-            or (state.term, state.vote) != (self._handed_out.term, self._handed_out.vote)
             or self._soft_state != self._current_soft_state()
         )
 
@@ -245,7 +240,9 @@ class Raft:
         result = Ready(
             messages=tuple(outbox.messages),
             messages_after_save=tuple(outbox.after_save),
-            save=self._take_save(outbox),
+            save=state.saves.take(
+                state.log, state.hard_state, install=outbox.install, has_promises=bool(outbox.after_save)
+            ),
             committed=state.log.take_committed(state.config.committed_bytes_max),
             install=outbox.install,
             read_states=tuple(outbox.read_states),
@@ -255,18 +252,6 @@ class Raft:
         )
         state.log.check_cursors()
         return result
-
-    def _take_save(self, outbox: Outbox) -> Save | None:
-        state, old, new = self._state, self._handed_out, self._state.hard_state
-        entries = state.log.take_unsaved()
-        is_promise = (new.term, new.vote) != (old.term, old.vote)
-        must_sync = bool(entries) or is_promise or outbox.install is not None
-        if not (must_sync or outbox.after_save or self._commit_save_due):
-            return None
-        self._commit_save_due = False
-        self._handed_out = new
-        mark = state.saves.hand_out(state.log.last_index, state.log.last_term, new, is_new=new != old)
-        return Save(mark, entries, mark.hard_state, outbox.install, must_sync)
 
     def _current_soft_state(self) -> SoftState:
         return SoftState(self._state.leader, self._role.name, self._state.term)

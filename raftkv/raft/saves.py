@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from raftkv.raft.types import HardState, NodeId, SavedMark
+from raftkv.raft.log import Log
+from raftkv.raft.ready import Save
+from raftkv.raft.types import HardState, NodeId, SavedMark, SnapshotMeta
 
 
 @dataclass(slots=True)
@@ -30,23 +32,44 @@ class Saves:
     Invariants: `sequence` rises by one per save; `durable_term` never falls.
     """
 
-    __slots__ = ("_in_flight", "_last_sequence", "durable_term", "durable_vote")
+    __slots__ = ("_commit_due", "_handed_out", "_in_flight", "_last_sequence", "durable_term", "durable_vote")
 
     def __init__(self, durable: HardState) -> None:
         self._in_flight: deque[_InFlight] = deque()
         self._last_sequence = 0
+        self._handed_out = durable
+        self._commit_due = False
         self.durable_term = durable.term
         self.durable_vote: NodeId = durable.vote
 
     def __len__(self) -> int:
         return len(self._in_flight)
 
-    def hand_out(self, last_index: int, last_term: int, hard_state: HardState, *, is_new: bool) -> SavedMark:
-        """Number the next save. `hard_state` is in force with it, and part of it if `is_new`."""
+    def tick(self, commit_index: int) -> None:
+        """A commit index is worth a save of its own only at ticks; with other news it travels for nothing."""
+        self._commit_due = commit_index > self._handed_out.commit_index
+
+    def is_due(self, log: Log, term: int, vote: NodeId) -> bool:
+        return (
+            log.handed_out_index < log.last_index
+            or self._commit_due
+            or term != self._handed_out.term
+            or vote != self._handed_out.vote
+        )
+
+    def take(self, log: Log, now: HardState, *, install: SnapshotMeta | None, has_promises: bool) -> Save | None:
+        """The next save, numbered; None if there is nothing to save and no promise that waits for saves in flight."""
+        before = self._handed_out
+        entries = log.take_unsaved()
+        must_sync = bool(entries) or install is not None or (now.term, now.vote) != (before.term, before.vote)
+        if not (must_sync or has_promises or self._commit_due):
+            return None
+        self._commit_due = False
+        self._handed_out = now
         self._last_sequence += 1
-        mark = SavedMark(self._last_sequence, last_index, last_term, hard_state if is_new else None)
-        self._in_flight.append(_InFlight(mark, last_index, hard_state))
-        return mark
+        mark = SavedMark(self._last_sequence, log.last_index, log.last_term, now if now != before else None)
+        self._in_flight.append(_InFlight(mark, log.last_index, now))
+        return Save(mark, entries, mark.hard_state, install, must_sync)
 
     def truncated_from(self, index: int) -> None:
         """The log in memory lost everything from `index` on: saves in flight prove nothing there any more."""

@@ -174,6 +174,8 @@ class Group:
     def apply(self, node: int) -> None:
         this = self.nodes[node]
         for entry in this.to_apply:
+            before = this.machine[-1][0] if this.machine else 0
+            assert entry.index == before + 1, f"{entry} is applied behind {before}"
             this.machine.append((entry.index, entry.term, entry.data))
         if this.to_apply:
             this.raft.applied(this.to_apply[-1].index)

@@ -158,6 +158,7 @@ def test_a_smaller_quorum_commits_what_is_pending() -> None:
     assert group[1].commit_index == 1
 
     group[1].propose_membership(change(1, 2, 3), b"")
+    assert group[1].commit_index == 2
     group.settle()
 
     assert group[1].commit_index == 3

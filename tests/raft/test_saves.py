@@ -108,6 +108,24 @@ def test_a_leader_does_not_count_itself_for_a_save_of_an_earlier_life_of_its_log
     assert group[1].status().saved_index == 1
 
 
+def test_a_candidate_counts_its_own_vote_only_when_that_is_saved() -> None:
+    """Bug 13 of the known-bugs list: an earlier save that comes back proves nothing about the vote."""
+    raft = cluster(3)[1]
+    raft.step(append(2, 1, (0, 0), "1@1"))
+    entry_save = raft.ready().save
+    raft.campaign()
+    raft.step(PreVoteResponse(sender=3, receiver=1, term=2, granted=True))
+    vote_save = raft.ready().save
+    raft.step(VoteResponse(sender=3, receiver=1, term=2, granted=True))
+    assert entry_save is not None
+    assert vote_save is not None
+
+    raft.saved(entry_save.mark)
+    assert raft.role is RoleName.CANDIDATE
+    raft.saved(vote_save.mark)
+    assert raft.role is RoleName.LEADER
+
+
 def test_saving_several_at_once_is_acknowledged_by_the_last() -> None:
     raft = cluster(3)[1]
     raft.step(append(2, 1, (0, 0), "1@1"))

@@ -165,6 +165,7 @@ def test_a_failed_snapshot_is_asked_for_again_only_when_the_follower_answers() -
     group = behind()
     group[1].ready()
     group[1].snapshot_failed(3)
+    group.propose(1, "d")
     assert group[1].ready().snapshots_wanted == ()
 
     group[1].step(HeartbeatResponse(sender=3, receiver=1, term=1))
@@ -178,6 +179,19 @@ def test_a_follower_that_caught_up_by_itself_leaves_the_snapshot_state() -> None
     group[1].step(AppendResponse(sender=3, receiver=1, term=1, prev_index=3, accepted=True, match_index=4))
 
     assert group[1].status().followers[3].state is ProgressState.REPLICATE
+
+
+def test_nothing_follows_a_snapshot_until_its_receiver_answers() -> None:
+    group = behind()
+    group[1].ready()
+    group[1].snapshot_sent(3, 4)
+    group.propose(1, "d")
+    first = [m for m in group[1].ready().messages if m.receiver == 3]
+    group[1].step(HeartbeatResponse(sender=3, receiver=1, term=1))
+    second = [m for m in group[1].ready().messages if m.receiver == 3]
+
+    assert first == []
+    assert [type(m) for m in second] == [AppendRequest]
 
 
 def test_only_applied_entries_are_compacted() -> None:
