@@ -8,6 +8,9 @@ The rules of LMDB that this file is there to keep:
   counted, and `grow` waits for them.
 - A write transaction belongs to the thread that began it; a read transaction may wander (`MDB_NOTLS`).
 - A killed process leaves its reader slot behind, which pins pages for ever: `commit` clears such slots.
+- A page that was allocated and freed in one transaction is never written: at the end of the file, that leaves a healthy
+  file shorter than its header says. So the file is as long as the map from the start (sparse: it takes no space), and one
+  that is shorter than its header says is torn.
 - Every commit is synced. Never `MDB_NOSYNC`, never `MDB_WRITEMAP`.
 """
 
@@ -118,11 +121,10 @@ class Environment:
         self._readers = 0
         self._readers_changed = threading.Condition()
         data = path / DATA_FILE
-        file_bytes = data.stat().st_size if data.exists() else 0
         with lmdb_errors(f"open {data}"):
             self._env = lmdb.open(
                 str(path),
-                map_size=_round_up(max(map_bytes, GROWTH_FACTOR * file_bytes)),
+                map_size=_round_up(max(map_bytes, data.stat().st_size if data.exists() else 0)),
                 max_dbs=4,
                 subdir=True,
                 create=True,
@@ -135,6 +137,10 @@ class Environment:
         try:
             with lmdb_errors(f"open {data}"):
                 self._check_length(data)
+                if GROWTH_FACTOR * self.committed_bytes > self.map_bytes:
+                    self._set_map(GROWTH_FACTOR * self.committed_bytes)
+                else:
+                    self._set_map(self.map_bytes)
                 self._env.reader_check()
                 self.revisions = self._env.open_db(b"revisions")
                 self.index = self._env.open_db(b"index", dupsort=True, dupfixed=True)
@@ -144,10 +150,9 @@ class Environment:
             raise
 
     def _check_length(self, data: Path) -> None:
-        """LMDB maps the file and trusts its header: reading behind the end of a truncated file would kill the process."""
+        """LMDB maps the file and trusts its header: reading behind the end of a torn file would kill the process."""
         expected = self.committed_bytes
         actual = data.stat().st_size
-        # A fresh file has two pages whatever its header says; a page that was never written back may lie behind the end.
         if actual < expected:
             raise CorruptionError(f"{data} is torn: {actual} bytes, its header says {expected}")
 
@@ -183,7 +188,8 @@ class Environment:
 
     @property
     def file_bytes(self) -> int:
-        return (self.path / DATA_FILE).stat().st_size
+        """What the file takes on the disk; its length is that of the map."""
+        return (self.path / DATA_FILE).stat().st_blocks * 512
 
     @property
     def page_bytes(self) -> int:
@@ -198,17 +204,28 @@ class Environment:
         """Double the map. Waits for open readers; the caller must not have a write transaction open."""
         with self._readers_changed:
             self._readers_changed.wait_for(lambda: self._readers == 0)
-            with lmdb_errors("grow the map"):
-                self._env.set_mapsize(_round_up(GROWTH_FACTOR * self.map_bytes))
+            self._set_map(GROWTH_FACTOR * self.map_bytes)
 
     def grow_if_half_full(self) -> bool:
         """Grow early and without waiting: with a reader open, or room enough, nothing happens."""
         with self._readers_changed:
             if self._readers or GROWTH_FACTOR * self.committed_bytes < self.map_bytes:
                 return False
-            with lmdb_errors("grow the map"):
-                self._env.set_mapsize(_round_up(GROWTH_FACTOR * self.map_bytes))
+            self._set_map(GROWTH_FACTOR * self.map_bytes)
             return True
+
+    def _set_map(self, size: int) -> None:
+        """File first: at no time may a page be allocated that lies behind its end."""
+        size = _round_up(size)
+        data = self.path / DATA_FILE
+        try:
+            if data.stat().st_size < size:
+                os.truncate(data, size)
+        except OSError as error:
+            raise StorageError(f"cannot lengthen {data} to {size} bytes: {error.strerror}") from error
+        with lmdb_errors("grow the map"):
+            if size > self.map_bytes:
+                self._env.set_mapsize(size)
 
     # --- copies and the end -------------------------------------------------------------------------------------------
 

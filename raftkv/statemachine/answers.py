@@ -58,7 +58,7 @@ def apply_command(store: Store, command: store_pb2.Command, wanted: bool) -> Ans
             case unknown:
                 raise CorruptionError(f"a logged command is of kind {unknown}, which this raftkv does not know")
     except RequestError as error:
-        return error
+        return error.with_traceback(None)  # It would keep the store's frames alive.
 
 
 def published(members: list[rpc_pb2.Member], announced: rpc_pb2.Member) -> list[rpc_pb2.Member] | None:

@@ -21,8 +21,8 @@ class Bootstrap:
 class StoreLimits:
     """When to commit, and how much to do at a time."""
 
-    map_bytes: int = 1 << 30
-    """LMDB's map at the start; it doubles when half full. Address space, not memory."""
+    map_bytes: int = 256 << 20
+    """LMDB's map at the start; it doubles when half full. Address space and the length of a sparse file, not memory."""
     commit_interval_s: float = 1.0
     """A synced commit makes the disk slow for the log beside it: seldom is better. The log covers what is not committed."""
     commit_operations: int = 10_000

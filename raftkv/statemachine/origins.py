@@ -24,7 +24,7 @@ _HEAD = struct.Struct(">QQ")
 class OriginRecord:
     """What one origin's present incarnation has had applied: everything below `floor`, and `applied`.
 
-    Invariant: `applied` holds no sequence at or below `floor`... but the floor itself is never applied.
+    Invariant: `applied` holds no sequence below `floor`.
     """
 
     incarnation: int = 0
