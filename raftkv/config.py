@@ -35,8 +35,11 @@ def parse_url(text: str, *, flag: str) -> str:
         raise ConfigError(f"{flag}: {text!r} is not a URL ({error}); expected http://host:port") from None
     if parts.scheme in ("https", "unixs"):
         raise ConfigError(f"{flag}: {text!r}: TLS is not supported yet; expected http://host:port")
-    if parts.scheme != "http" or not parts.hostname or port is None or parts.path not in ("", "/") or parts.query:
+    extras = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
+    if parts.scheme != "http" or not parts.hostname or port is None or extras:
         raise ConfigError(f"{flag}: {text!r} is not of the form http://host:port")
+    if port == 0:
+        raise ConfigError(f"{flag}: {text!r}: a port from 1 to 65535 is needed; others must know where to dial")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"http://{host}:{port}"
 
@@ -63,7 +66,7 @@ def parse_initial_cluster(text: str) -> dict[str, tuple[str, ...]]:
     owner_of_url: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, equals, url = item.partition("=")
-        if not equals or not name:
+        if not equals or not NAME_PATTERN.fullmatch(name):
             raise ConfigError(f"--initial-cluster: {item!r} is not of the form NAME=http://host:port")
         url = parse_url(url, flag="--initial-cluster")
         if url in owner_of_url:
@@ -130,6 +133,11 @@ class ServerConfig:
             raise ConfigError(
                 f"--name: {self.name!r}: 1 to 64 letters, digits, '.', '_' or '-', beginning with one of the former"
             )
+        self._check_numbers()
+        self._check_urls()
+        self._check_members()
+
+    def _check_numbers(self) -> None:
         _check_range("--heartbeat-interval", self.heartbeat_interval_ms, 10, 10_000, "ms")
         _check_range("--election-timeout", self.election_timeout_ms, 50, 50_000, "ms")
         if self.election_timeout_ms < 5 * self.heartbeat_interval_ms:
@@ -141,6 +149,23 @@ class ServerConfig:
         _check_range("--quota-backend-bytes", self.quota_backend_bytes, MEBIBYTE, 2**40, "bytes")
         _check_range("--max-request-bytes", self.max_request_bytes, 1024, 64 * MEBIBYTE, "bytes")
         _check_range("--max-txn-ops", self.max_txn_ops, 1, 100_000, "operations")
+
+    def _check_urls(self) -> None:
+        flag_of_url: dict[str, str] = {}
+        for flag, urls in (
+            ("--listen-client-urls", self.listen_client_urls),
+            ("--listen-peer-urls", self.listen_peer_urls),
+        ):
+            if not urls:
+                raise ConfigError(f"{flag}: is empty; expected http://host:port[,http://host:port...]")
+            for url in urls:
+                if url in flag_of_url:
+                    raise ConfigError(f"{flag}: {url} is taken by {flag_of_url[url]}; each needs a port of its own")
+                flag_of_url[url] = flag
+
+    def _check_members(self) -> None:
+        if not self.initial_cluster_token:
+            raise ConfigError("--initial-cluster-token: is empty; any text that tells this cluster from others will do")
         if self.initial_cluster and self.name not in self.initial_cluster:
             raise ConfigError(
                 f"--initial-cluster: names {', '.join(sorted(self.initial_cluster))} but not this node, "

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines would stand between ours; read on import.
 
 import click
 import uvloop
@@ -26,7 +29,7 @@ from raftkv.config import (
     parse_initial_cluster,
     parse_urls,
 )
-from raftkv.errors import ConfigError, DataDirError
+from raftkv.errors import ConfigError
 from raftkv.server import Server
 from raftkv.storage.data_dir import FORMAT_FILE
 from raftkv.version import ETCD_API_VERSION, __version__
@@ -160,11 +163,7 @@ async def run(config: ServerConfig) -> None:
         config.member_id,
         config.cluster_id,
     )
-    try:
-        await server.start()
-    except (ConfigError, DataDirError):
-        await server.stop()
-        raise
+    await server.start()
     log.info("ready to serve client requests on %s", ", ".join(config.listen_client_urls))
     waiting = [asyncio.ensure_future(server.wait()), asyncio.ensure_future(signalled.wait())]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from raftkv.errors import RequestError, Unavailable
+from raftkv.errors import Outcome, RequestError, Unavailable
 from raftkv.statemachine import StateMachine
 
 ROUNDS_IN_FLIGHT_MAX = 2
@@ -85,7 +85,7 @@ class Reads:
         groups = [self._waiting, *self._asked.values(), *(reads for _, reads in self._confirmed)]
         for read in (read for group in groups for read in group):
             if not read.future.done():
-                read.future.set_exception(Unavailable(message))
+                read.future.set_exception(Unavailable(message, outcome=Outcome.NOT_APPLIED))
         self._waiting, self._asked, self._confirmed = [], {}, []
 
 

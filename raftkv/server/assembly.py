@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from raftkv.config import ServerConfig
 from raftkv.errors import RequestError, StorageError
 from raftkv.node import Applier, Node, NodeConfig, recover_raft
-from raftkv.node.events import Failed, PeerLost, Received, SnapshotReceived
+from raftkv.node.events import Failed, PeerDead, PeerLost, Received, SnapshotReceived
 from raftkv.node.snapshots import empty_directory
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
@@ -117,6 +117,7 @@ class Server:
             on_messages=lambda messages: post(Received(messages)),
             on_snapshot=lambda message, path: post(SnapshotReceived(message, path)),
             on_lost=lambda node: post(PeerLost(node)),
+            on_dead=lambda node: post(PeerDead(node)),
             verify_snapshot=verify_snapshot,
         )
         self._opened.push_async_callback(self._transport.close)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from raftkv import wire
 from raftkv.pb import peer_pb2
@@ -21,19 +22,35 @@ FRAME_BYTES_MAX = 4 * 1024 * 1024
 Write = Callable[[peer_pb2.Frame], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Where a member is: its name, the `host:port` it is dialed at, and those at which it serves clients."""
+
+    name: str
+    dial: str
+    clients: tuple[str, ...] = ()
+
+
 class PeerLink:
     """Messages to one peer. With no stream they are dropped at once: Raft sends anew, and old news is no help."""
 
-    def __init__(self, node: NodeId, name: str, address: str) -> None:
+    def __init__(self, node: NodeId, peer: PeerAddress) -> None:
         self.node = node
-        self.name = name
-        self.address = address
+        self.peer = peer
         self.dropped_count = 0
         self.error: str | None = "not connected yet"
         """Why there is no stream; None while there is one."""
         self._queue: deque[Message] = deque()
         self._has_messages = asyncio.Event()
         self._stream: object | None = None
+
+    @property
+    def name(self) -> str:
+        return self.peer.name
+
+    @property
+    def address(self) -> str:
+        return self.peer.dial
 
     @property
     def is_connected(self) -> bool:

@@ -18,11 +18,12 @@ import grpc
 from raftkv import wire
 from raftkv.config import address_of
 from raftkv.errors import CorruptionError, ListenError, PeerError
-from raftkv.pb import peer_pb2
+from raftkv.pb import peer_pb2, rpc_pb2
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.types import NodeId
 from raftkv.transport.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
-from raftkv.transport.link import PeerLink
+from raftkv.transport.evidence import is_refused
+from raftkv.transport.link import PeerAddress, PeerLink
 from raftkv.transport.snapshot_stream import receive_snapshot, send_chunks
 
 log = logging.getLogger("raftkv.transport")
@@ -44,6 +45,7 @@ class PeerTransport:
         on_messages: called with each frame's messages.
         on_snapshot: called with a received snapshot, verified and on disk; the callee owns the file.
         on_lost: called when the live stream to a peer broke.
+        on_dead: called, after `on_lost`, when there is evidence that the peer's process is gone.
         verify_snapshot: called, on another thread, with a received file; raises CorruptionError if it is damaged.
     """
 
@@ -57,6 +59,7 @@ class PeerTransport:
         on_messages: Callable[[Sequence[Message]], None],
         on_snapshot: Callable[[InstallSnapshot, Path], None],
         on_lost: Callable[[NodeId], None],
+        on_dead: Callable[[NodeId], None],
         verify_snapshot: Callable[[Path], object],
     ) -> None:
         self._node_id = node_id
@@ -66,8 +69,10 @@ class PeerTransport:
         self._on_messages = on_messages
         self._on_snapshot = on_snapshot
         self._on_lost = on_lost
+        self._on_dead = on_dead
         self._verify_snapshot = verify_snapshot
         self._links: dict[NodeId, PeerLink] = {}
+        self._witnesses: set[asyncio.Task[None]] = set()
         self._dialers: dict[NodeId, asyncio.Task[None]] = {}
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers((_PeerHandlers(self),))
@@ -83,25 +88,32 @@ class PeerTransport:
         await self._server.start()
 
     async def close(self) -> None:
-        for task in self._dialers.values():
+        tasks = [*self._dialers.values(), *self._witnesses]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._dialers.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.stop(grace=None)
 
-    def set_peers(self, addresses: dict[NodeId, tuple[str, str]]) -> None:
-        """The other members: id to (name, peer URL). Links to members that are gone are closed."""
-        for node in set(self._links) - set(addresses):
+    def set_peers(self, members: Sequence[rpc_pb2.Member]) -> None:
+        """The other members. Links to members that are gone are closed."""
+        for node in set(self._links) - {member.ID for member in members}:
             del self._links[node]
             if node in self._dialers:
                 self._dialers.pop(node).cancel()
-        for node, (name, url) in addresses.items():
-            address = self._dial_overrides.get(name, address_of(url))
-            link = self._links.get(node)
+        for member in members:
+            peer = self._address(member)
+            link = self._links.get(member.ID)
             if link is None:
-                link = self._links[node] = PeerLink(node, name, address)
-                if self._node_id < node:
-                    self._dialers[node] = asyncio.create_task(self._keep_dialing(link), name=f"raftkv-dial-{name}")
-            link.name, link.address = name, address
+                link = self._links[member.ID] = PeerLink(member.ID, peer)
+                if self._node_id < member.ID:
+                    task = asyncio.create_task(self._keep_dialing(link), name=f"raftkv-dial-{peer.name}")
+                    self._dialers[member.ID] = task
+            link.peer = peer
+
+    def _address(self, member: rpc_pb2.Member) -> PeerAddress:
+        name = member.name or f"{member.ID:x}"
+        dial = self._dial_overrides.get(name, address_of(member.peerURLs[0]))
+        return PeerAddress(name, dial, tuple(address_of(url) for url in member.clientURLs))
 
     def send(self, messages: Sequence[Message]) -> None:
         """Queue messages; what cannot be queued is dropped."""
@@ -206,6 +218,15 @@ class PeerTransport:
             if link.detach(stream, reason):
                 log.debug("lost %s: %s", link.name, reason)
                 self._on_lost(link.node)
+                # A task of its own: gRPC cancels the one that served a broken stream.
+                witness = asyncio.create_task(self._look_for_evidence(link), name=f"raftkv-evidence-{link.name}")
+                self._witnesses.add(witness)
+                witness.add_done_callback(self._witnesses.discard)
+
+    async def _look_for_evidence(self, link: PeerLink) -> None:
+        if await is_refused([link.address, *link.peer.clients]):
+            log.info("%s is dead: its stream broke and it refuses connections", link.name)
+            self._on_dead(link.node)
 
     def _receive(self, link: PeerLink, frame: peer_pb2.Frame) -> None:
         messages = [wire.decode_message(message) for message in frame.messages]

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from raftkv.errors import ListenError, PeerError
-from raftkv.pb import peer_pb2
+from raftkv.pb import peer_pb2, rpc_pb2
 from raftkv.raft.messages import HeartbeatRequest, InstallSnapshot, Message
 from raftkv.raft.types import Membership, SnapshotMeta
 from raftkv.transport import PeerTransport
@@ -30,6 +30,7 @@ class Peer:
     received: list[Message] = field(default_factory=list)
     snapshots: list[tuple[InstallSnapshot, Path]] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    dead: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.transport = PeerTransport(
@@ -40,8 +41,12 @@ class Peer:
             on_messages=self.received.extend,
             on_snapshot=lambda message, path: self.snapshots.append((message, path)),
             on_lost=self.lost.append,
+            on_dead=self.dead.append,
             verify_snapshot=lambda _: None,
         )
+
+    def member(self) -> rpc_pb2.Member:
+        return rpc_pb2.Member(ID=self.node, name=f"n{self.node}", peerURLs=[self.url])
 
     @property
     def url(self) -> str:
@@ -55,8 +60,8 @@ async def peers(directory: Path, **overrides: int) -> AsyncIterator[tuple[Peer, 
     two = Peer(2, free_port(), directory, **overrides)
     for peer in (one, two):
         await peer.transport.listen([peer.url])
-    one.transport.set_peers({2: ("n2", two.url)})
-    two.transport.set_peers({1: ("n1", one.url)})
+    one.transport.set_peers([two.member()])
+    two.transport.set_peers([one.member()])
     try:
         yield one, two
     finally:
@@ -90,10 +95,11 @@ async def test_a_broken_stream_is_reported_and_dialed_again(tmp_path: Path) -> N
 
         await two.transport.close()
         await eventually(lambda: one.lost == [2])
+        await eventually(lambda: one.dead == [2])
         assert "n2" in next(iter(one.transport.unreachable()))
 
         again = Peer(2, two.port, tmp_path)
-        again.transport.set_peers({1: ("n1", one.url)})
+        again.transport.set_peers([one.member()])
         await again.transport.listen([again.url])
         await connected(one, again)
         one.transport.send([heartbeat(1, 2, 1)])
@@ -103,7 +109,7 @@ async def test_a_broken_stream_is_reported_and_dialed_again(tmp_path: Path) -> N
 
 async def test_messages_to_a_peer_without_a_stream_are_dropped_not_kept(tmp_path: Path) -> None:
     one = Peer(1, free_port(), tmp_path)
-    one.transport.set_peers({2: ("n2", f"http://127.0.0.1:{free_port()}")})
+    one.transport.set_peers([Peer(2, free_port(), tmp_path).member()])
 
     one.transport.send([heartbeat(1, 2, index) for index in range(100_000)])
 
@@ -235,7 +241,7 @@ async def test_a_snapshot_to_an_unreachable_peer_fails_with_its_name(tmp_path: P
     source = tmp_path / "source"
     source.write_bytes(b"data")
     one = Peer(1, free_port(), tmp_path)
-    one.transport.set_peers({2: ("n2", f"http://127.0.0.1:{free_port()}")})
+    one.transport.set_peers([Peer(2, free_port(), tmp_path).member()])
 
     with pytest.raises(PeerError, match="n2 at"):
         await one.transport.send_snapshot(install(1), source)
