@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.message import DecodeError, Message
+
+from raftkv.errors import InvalidArgument
 from raftkv.mvcc import validate
 from raftkv.mvcc.commands import is_readonly
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
-from raftkv.server.limits import Limits
+from raftkv.server.limits import NESTED_TOO_DEEPLY, Limits
 from raftkv.server.services import Serve, answered, header
 
 
@@ -39,32 +42,42 @@ class KvService:
         return response + rpc_pb2.RangeResponse(header=header(self._node, 0)).SerializeToString()
 
     async def put(self, request: rpc_pb2.PutRequest, hold_s: float) -> Any:
-        command = store_pb2.Command(put=request)
-        self._limits.check(command, self._node)
-        return await self._submit(command, hold_s)
+        return await self._submit(self._checked(put=request), hold_s)
 
     async def delete_range(self, request: rpc_pb2.DeleteRangeRequest, hold_s: float) -> Any:
-        command = store_pb2.Command(delete_range=request)
-        self._limits.check(command, self._node)
-        return await self._submit(command, hold_s)
+        return await self._submit(self._checked(delete_range=request), hold_s)
 
     async def txn(self, request: rpc_pb2.TxnRequest, hold_s: float) -> Any:
-        command = store_pb2.Command(txn=request)
-        self._limits.check(command, self._node)
+        commands = self._checked(txn=request)
         if is_readonly(request):
             return answered(
                 self._node, await self._node.read(lambda machine: machine.read_txn(request), timeout_s=hold_s)
             )
-        return await self._submit(command, hold_s)
+        return await self._submit(commands, hold_s)
 
     async def compact(self, request: rpc_pb2.CompactionRequest, hold_s: float) -> Any:
         """With `physical`, the answer comes when this node has removed what was compacted."""
-        response = await self._submit(store_pb2.Command(compaction=request), hold_s)
+        response = await self._submit(self._checked(compaction=request), hold_s)
         if request.physical:
             await self._node.compacted(timeout_s=hold_s)
         return response
 
-    async def _submit(self, command: store_pb2.Command, hold_s: float) -> Any:
-        commands = store_pb2.BatchRequest(commands=(command,)).SerializeToString()
+    def _checked(self, **operation: Message) -> bytes:
+        """The operation as the log will hold it.
+
+        Raises:
+            InvalidArgument: malformed, too large, or nested too deeply even to be wrapped in a command.
+            ResourceExhausted: no room.
+        """
+        try:
+            command = store_pb2.Command(**operation)  # type: ignore[arg-type]  # One of the fields of its oneof.
+            commands = store_pb2.BatchRequest(commands=(command,)).SerializeToString()
+            store_pb2.CommandBatch.FromString(commands)
+        except DecodeError:
+            raise InvalidArgument(NESTED_TOO_DEEPLY) from None
+        self._limits.check(command, self._node)
+        return commands
+
+    async def _submit(self, commands: bytes, hold_s: float) -> Any:
         (answer,) = await self._node.submit(commands, 1, timeout_s=hold_s)
         return answered(self._node, answer)

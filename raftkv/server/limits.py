@@ -12,6 +12,11 @@ from raftkv.mvcc import validate
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
 
+NESTED_TOO_DEEPLY = "etcdserver: txn is nested too deeply"
+TXN_NESTING_MAX = 32
+"""Levels of txns in txns. Protobuf reads 100 levels of messages; each txn takes two, and answers and log entries wrap them in
+more. What could be read but not applied, or applied but not answered, must not get in."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
@@ -26,11 +31,26 @@ class Limits:
             InvalidArgument: the request is malformed or too large.
             ResourceExhausted: the database is over its quota, and the command might add to it.
         """
+        if command.HasField("txn") and _nesting(command.txn) > TXN_NESTING_MAX:
+            raise InvalidArgument(NESTED_TOO_DEEPLY)
         validate.check_command(command, self.txn_ops_max)
         if command.ByteSize() > self.request_bytes_max:
             raise InvalidArgument(REQUEST_TOO_LARGE)
         if node.bytes_in_use > self.quota_bytes and _puts_something(command):
             raise ResourceExhausted(NO_SPACE)
+
+
+def _nesting(request: rpc_pb2.TxnRequest) -> int:
+    """0 for a txn without a txn in it."""
+    return max(
+        (
+            1 + _nesting(operation.request_txn)
+            for branch in (request.success, request.failure)
+            for operation in branch
+            if operation.HasField("request_txn")
+        ),
+        default=0,
+    )
 
 
 def _puts_something(command: store_pb2.Command) -> bool:

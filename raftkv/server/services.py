@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from raftkv.errors import NO_LEADER, Code, Outcome, RequestError, Unavailable, Unimplemented
 from raftkv.node import Node
@@ -22,6 +22,8 @@ log = logging.getLogger("raftkv.server")
 OUTCOME_KEY = "raftkv-outcome"
 HOLD_MARGIN_S = 0.02
 """How much before the client's deadline a held request is answered, so that the answer still arrives."""
+
+_M = TypeVar("_M", bound=Message)
 
 Serve = Callable[[Any, float], Awaitable[Any]]
 """A method: takes the request and how long it may be held, in seconds; returns the response or raises RequestError."""
@@ -49,10 +51,9 @@ class Services(grpc.GenericRpcHandler):
         for service in methods().values():
             for method in service.values():
                 if method.path in serve:
+                    parse = None if method.path in raw else method.request_type.FromString
                     self._handlers[method.path] = grpc.unary_unary_rpc_method_handler(
-                        self._unary(serve[method.path]),
-                        request_deserializer=None if method.path in raw else method.request_type.FromString,
-                        response_serializer=_serialize,
+                        self._unary(serve[method.path], parse), response_serializer=_serialize
                     )
         missing = set(serve) - set(self._handlers)
         assert not missing, f"no such RPC: {sorted(missing)}"
@@ -65,18 +66,30 @@ class Services(grpc.GenericRpcHandler):
             return grpc.stream_stream_rpc_method_handler(_unimplemented)
         return handler
 
-    def _unary(self, serve: Serve) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def handle(request: Any, context: Any) -> Any:
+    def _unary(self, serve: Serve, parse: Callable[[bytes], Message] | None) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def handle(raw: bytes, context: Any) -> Any:
             remaining_s = context.time_remaining()
             hold_s = self._hold_s if remaining_s is None else max(0.0, remaining_s - HOLD_MARGIN_S)
             try:
                 if _requires_leader(context) and not self._node.raft.leader:
                     raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
-                return await serve(request, hold_s)
+                return await serve(raw if parse is None else parsed(parse, raw), hold_s)
             except RequestError as error:
                 await abort(context, error)
 
         return handle
+
+
+def parsed(parse: Callable[[bytes], _M], raw: bytes) -> _M:
+    """A request from its bytes. Done here, not by gRPC, which would answer with the name of a Python exception.
+
+    Raises:
+        RequestError: these are not the bytes of such a message; code and text are those of gRPC for Go.
+    """
+    try:
+        return parse(raw)
+    except DecodeError as error:
+        raise RequestError(f"grpc: error unmarshalling request: {error}", code=Code.INTERNAL) from None
 
 
 async def abort(context: Any, error: RequestError) -> None:

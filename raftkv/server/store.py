@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
-from raftkv.errors import Code, InvalidArgument, Outcome, RequestError
+from raftkv.errors import Code, Outcome, RequestError
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.limits import Limits
-from raftkv.server.services import Serve, header
+from raftkv.server.services import Serve, header, parsed
 from raftkv.statemachine import StateMachine
 
 BATCH_PATH = "/raftkv.store.Store/Batch"
@@ -85,10 +83,7 @@ class StoreService:
 
 
 def _parse(raw: bytes) -> store_pb2.BatchRequest:
-    try:
-        request = store_pb2.BatchRequest.FromString(raw)
-    except DecodeError:
-        raise InvalidArgument("etcdserver: the batch is not a BatchRequest") from None
+    request = parsed(store_pb2.BatchRequest.FromString, raw)
     # The bytes end up beside the proposal's own fields: a field that BatchRequest does not have must not become one of them.
     request.DiscardUnknownFields()
     return request
