@@ -34,6 +34,13 @@ class PeerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerDead:
+    """There is evidence that a peer's process is gone, not merely silent."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """A save is durable."""
 
@@ -80,4 +87,4 @@ class Failed:
     error: BaseException
 
 
-Event = Received | SnapshotReceived | PeerLost | Saved | Applied | Durable | Called | Installed | Failed
+Event = Received | SnapshotReceived | PeerLost | PeerDead | Saved | Applied | Durable | Called | Installed | Failed

@@ -31,6 +31,7 @@ from raftkv.node.events import (
     Durable,
     Failed,
     Installed,
+    PeerDead,
     PeerLost,
     Received,
     Saved,
@@ -41,6 +42,7 @@ from raftkv.node.ports import ApplierPort, LogPort, TransportPort
 from raftkv.node.proposals import Proposals, Submission
 from raftkv.node.reads import READS_PER_JOB_MAX, Read, Reads, deliver, run_jobs
 from raftkv.node.snapshots import SnapshotDuty
+from raftkv.node.succession import Succession
 from raftkv.pb import rpc_pb2
 from raftkv.raft import ProposalDropped, Raft, Ready, RoleName
 from raftkv.raft.messages import Message
@@ -98,6 +100,7 @@ class Node:
         self.bytes_on_disk = 0
         """Size of the database file, as of the last commit; `bytes_in_use` without its free pages."""
         self.bytes_in_use = 0
+        self._succession = Succession(raft, self.inbox)
         self._reads = Reads(first_context=incarnation << CONTEXT_BITS)
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
         self._held_saves: list[tuple[Save, tuple[Message, ...]]] | None = None
@@ -236,6 +239,7 @@ class Node:
         for waiter in self._leader_waiters:
             if not waiter.done():
                 waiter.set_exception(Unavailable(message, outcome=Outcome.NOT_APPLIED))
+        self._succession.cancel()
         self._snapshots.cancel()
         if not self.stopped.done():
             self.stopped.set_result(None)
@@ -297,6 +301,8 @@ class Node:
                 self._raft.peer_unreachable(node)
                 if node == self._raft.leader:
                     self._ask_again()
+            case PeerDead(node):
+                self._succession.leader_died(node)
             case SnapshotReceived(message, path):
                 self._snapshots.offer(message, path)
             case Installed(snapshot):
@@ -425,13 +431,7 @@ class Node:
         self._publish_peers()
 
     def _publish_peers(self) -> None:
-        self._transport.set_peers(
-            {
-                member.ID: (member.name or f"{member.ID:x}", member.peerURLs[0])
-                for member in self.members
-                if member.ID != self._raft.node_id and member.peerURLs
-            }
-        )
+        self._transport.set_peers([member for member in self.members if member.ID != self._raft.node_id])
 
     def _compact_log(self, durable_index: int) -> None:
         index = self._retention.compactable(durable_index, at_most=self._snapshots.oldest_index_in_use)

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from raftkv.pb import rpc_pb2
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Save
-from raftkv.raft.types import Entry, NodeId, SavedMark, SnapshotMeta
+from raftkv.raft.types import Entry, SavedMark, SnapshotMeta
 from raftkv.statemachine import StateMachine
 
 
@@ -30,7 +31,7 @@ class TransportPort(Protocol):
 
     def send_snapshot(self, message: InstallSnapshot, path: Path) -> Awaitable[int]: ...
 
-    def set_peers(self, addresses: dict[NodeId, tuple[str, str]]) -> None: ...
+    def set_peers(self, members: Sequence[rpc_pb2.Member]) -> None: ...
 
 
 class ApplierPort(Protocol):

@@ -36,6 +36,8 @@ REDIAL_MAX_S = 0.5
 REFUSED_REDIAL_S = 1.0
 """A peer that said who it is not will not be someone else soon."""
 HELLO_WAIT_S = 2.0
+EVIDENCE_WAITS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Before each look at whether a lost peer refuses connections."""
 
 
 class PeerTransport:
@@ -213,20 +215,29 @@ class PeerTransport:
             log.warning("closing the stream with %s: %s", link.name, error)
             reason = str(error)
         finally:
+            # Nothing is awaited before the loss is reported: gRPC cancels, perhaps twice, whoever serves a broken stream.
             pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
             if link.detach(stream, reason):
-                log.debug("lost %s: %s", link.name, reason)
-                self._on_lost(link.node)
-                # A task of its own: gRPC cancels the one that served a broken stream.
-                witness = asyncio.create_task(self._look_for_evidence(link), name=f"raftkv-evidence-{link.name}")
-                self._witnesses.add(witness)
-                witness.add_done_callback(self._witnesses.discard)
+                self._report_loss(link, reason)
+        await asyncio.gather(pump, return_exceptions=True)
+
+    def _report_loss(self, link: PeerLink, reason: str) -> None:
+        log.debug("lost %s: %s", link.name, reason)
+        self._on_lost(link.node)
+        witness = asyncio.create_task(self._look_for_evidence(link), name=f"raftkv-evidence-{link.name}")
+        self._witnesses.add(witness)
+        witness.add_done_callback(self._witnesses.discard)
 
     async def _look_for_evidence(self, link: PeerLink) -> None:
-        if await is_refused([link.address, *link.peer.clients]):
-            log.info("%s is dead: its stream broke and it refuses connections", link.name)
-            self._on_dead(link.node)
+        """A dying process closes its sockets one after another: what still listens now may be gone in a moment."""
+        for wait_s in EVIDENCE_WAITS_S:
+            await asyncio.sleep(wait_s)
+            if link.is_connected:
+                return
+            if await is_refused([link.address, *link.peer.clients]):
+                log.info("%s is dead: its stream broke and it refuses connections", link.name)
+                self._on_dead(link.node)
+                return
 
     def _receive(self, link: PeerLink, frame: peer_pb2.Frame) -> None:
         messages = [wire.decode_message(message) for message in frame.messages]
