@@ -17,7 +17,9 @@ that are cut, one way or both, or delayed, without root.
 A cluster lives in a directory, so that a command from another shell finds it, and never mistakes somebody else's process for a
 node of its own. ``demo.py`` is the first minute with raftkv: it kills a leader in front of the user and counts.
 
+What clients saw is recorded (``history.py``) and judged (``linearizability.py``, which draws the parts): whether one store, doing
+one thing at a time, could have answered so. The judge knows nothing of clusters, and two oracles that share no code must agree.
+
 Not done: faults of disks (slow, full, failing fsync) and clocks; cutting a node off from its *clients*; loss, duplication and
-reordering of single messages; nodes on several machines; the drill that breaks a live cluster, and the checker for
-linearizability.
+reordering of single messages; nodes on several machines; the drill that breaks a live cluster.
 """
