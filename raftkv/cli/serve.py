@@ -65,12 +65,20 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 @flag("--name", default="default", metavar="NAME", help="This member's name.")
 @flag("--data-dir", default=None, metavar="DIR", show_default="NAME.raftkv", help="Where this node keeps its data.")
 @flag("--listen-client-urls", default=DEFAULT_CLIENT_URL, metavar="URLS", help="Where clients are served.")
-@flag("--advertise-client-urls", default="", metavar="URLS", help="What clients are told.  [default: the listen URLs]")
+@flag(
+    "--advertise-client-urls", default="", show_default="the listen URLs", metavar="URLS", help="What clients are told."
+)
 @flag("--listen-peer-urls", default=DEFAULT_PEER_URL, metavar="URLS", help="Where peers are served.")
 @flag(
-    "--initial-advertise-peer-urls", default="", metavar="URLS", help="What peers are told.  [default: the listen URLs]"
+    "--initial-advertise-peer-urls",
+    default="",
+    show_default="the listen URLs",
+    metavar="URLS",
+    help="What peers are told.",
 )
-@flag("--initial-cluster", default="", metavar="NAME=URL,...", help="The first members.  [default: this node alone]")
+@flag(
+    "--initial-cluster", default="", show_default="this node alone", metavar="NAME=URL,...", help="The first members."
+)
 @flag("--initial-cluster-state", default="new", type=click.Choice(["new", "existing"]), help="Start or join a cluster.")
 @flag("--initial-cluster-token", default=DEFAULT_TOKEN, metavar="TOKEN", help="Tells clusters apart.")
 @flag("--heartbeat-interval", default=50, metavar="MS", help="Time between a leader's heartbeats.")
