@@ -216,30 +216,12 @@ def test_a_database_over_its_quota_refuses_puts_and_still_deletes(servers: Serve
 # --- garbage ----------------------------------------------------------------------------------------------------------
 
 
-def nested(depth: int) -> bytes:
-    """A txn in a txn in a txn..., made by hand: the Python library would refuse to nest that deep."""
-    message = b""
-    for _ in range(depth):
-        operation = b"\x22" + varint(len(message)) + message
-        message = b"\x12" + varint(len(operation)) + operation
-    return message
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
 GARBAGE: dict[str, bytes] = {
     "random": bytes(range(255, 0, -1)),
     "cut": rpc_pb2.PutRequest(key=b"garbage", value=b"v" * 100).SerializeToString()[:-50],
     "wrong types": b"\x08\x96\x01\x15\x00\x00\x00\x00",
     "a group that never ends": b"\x0b" * 1000,
     "zeros": bytes(100),
-    "deep": nested(5_000),
 }
 PATHS = (
     ("etcdserverpb.KV", "Range"),
@@ -267,9 +249,26 @@ def test_a_request_that_is_no_protobuf_is_an_error_and_the_node_goes_on(node: Ap
     assert not isinstance(node.put(b"alive", b"v"), Failed)
 
 
+def nested(depth: int) -> bytes:
+    """A txn in a txn in a txn..., made by hand: the Python library would refuse to nest that deep."""
+    message = b""
+    for _ in range(depth):
+        operation = b"\x22" + varint(len(message)) + message
+        message = b"\x12" + varint(len(operation)) + operation
+    return message
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
 def test_txns_nested_too_deeply_to_be_applied_or_answered_are_refused(nodes: dict[str, Api]) -> None:
     """A log entry, and an answer, wrap what a request brings in further messages, of which protobuf reads 100 levels."""
-    for depth in (1, 31, 32, 33, *range(45, 55), 100):
+    for depth in (1, 31, 32, 33, *range(45, 55), 100, 5000):
         for api in nodes.values():
             answer = api.call("etcdserverpb.KV", "Txn", nested(depth))
             assert isinstance(answer, Failed) == (depth > 32), answer
