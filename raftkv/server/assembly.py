@@ -49,6 +49,7 @@ DRAIN_MIN_S = 0.05
 ANSWER_S = 0.5
 """For the last answers to reach their callers."""
 WAITING_LOG_S = 5.0
+ANNOUNCE_AGAIN_S = 0.5
 HOLD_BASE_S = 5.0
 """A request without a deadline is held this long plus two election timeouts (etcd: ReqTimeout)."""
 
@@ -234,22 +235,25 @@ class Server:
                     store_pb2.BatchRequest(commands=(command,)).SerializeToString(), 1, timeout_s=HOLD_BASE_S
                 )
             except RequestError as error:
+                if self.node.stopped.done():
+                    return
                 log.warning("could not announce the client URLs yet: %s", error)
-                continue
-            return
+                await asyncio.sleep(ANNOUNCE_AGAIN_S)
+            else:
+                return
 
     async def _wait_for_leader(self) -> None:
         """Wait, and say for whom."""
         while True:
             try:
-                await asyncio.wait_for(self.node.wait_for_leader(), WAITING_LOG_S)
+                async with asyncio.timeout(WAITING_LOG_S):  # Not wait_for: it may lose a cancellation (Python 3.11).
+                    await self.node.wait_for_leader()
+                return
             except TimeoutError:
                 missing = "; ".join(f"{peer}: {why}" for peer, why in self._transport.unreachable().items())
                 log.warning(
                     "waiting for a leader; cannot reach %s", missing or "nobody is missing: an election is under way"
                 )
-            else:
-                return
 
     async def _watch_leader(self) -> None:
         """Keep the gRPC health service true: SERVING while a leader is known."""

@@ -6,12 +6,14 @@ import resource
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from raftkv.lab.cluster import LocalCluster
 from raftkv.pb import rpc_pb2
 from tests.server.grpc_api import Api, Failed
-from tests.server.process import Servers, Serving, wait_until
+from tests.server.process import LOG_LINE, Servers, Serving, wait_until
 
 STOPS_WITHIN_S = 3.0
 
@@ -66,6 +68,22 @@ def test_requests_held_by_a_node_that_stops_are_told_what_became_of_them(servers
     stopped = Failed("UNAVAILABLE", "etcdserver: server stopped")
     assert answers == {"put": stopped, "get": stopped}
     assert {name: answer.outcome for name, answer in answers.items()} == {"put": "not-applied", "get": "not-applied"}
+
+
+def test_a_leader_whose_followers_are_dead_ends_cleanly(tmp_path: Path) -> None:
+    """It tries to hand leadership over, and there is nobody to take it."""
+    with LocalCluster.temporary(nodes=3, proxy=False, parent=tmp_path) as cluster:
+        cluster.start()
+        leader = cluster.wait_for_leader()
+        cluster.kill(*(name for name in cluster.names if name != leader))
+        began = time.monotonic()
+
+        cluster.stop(leader)
+
+        assert time.monotonic() - began < STOPS_WITHIN_S
+        lines = cluster.log_path(leader).read_text().splitlines()
+        assert [line for line in lines if not LOG_LINE.match(line)] == []
+        assert lines[-1].endswith(" stopped")
 
 
 # --- alone of three ---------------------------------------------------------------------------------------------------
