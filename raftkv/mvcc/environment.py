@@ -96,6 +96,9 @@ class Reader:
             self.txn.abort()
             self._environment._reader_closed()
 
+    def __del__(self) -> None:
+        self.close()  # Whoever it was made for may have given up, and would leave growing and closing to wait for ever.
+
     def __enter__(self) -> Reader:
         return self
 

@@ -40,12 +40,12 @@ from raftkv.node.events import (
 from raftkv.node.inbox import Inbox
 from raftkv.node.ports import ApplierPort, LogPort, TransportPort
 from raftkv.node.proposals import Proposals, Submission
-from raftkv.node.reads import READS_PER_JOB_MAX, Read, Reads, deliver, run_jobs
+from raftkv.node.reads import READS_PER_JOB_MAX, Read, Reads, run_jobs
 from raftkv.node.snapshots import SnapshotDuty
 from raftkv.node.succession import Succession
 from raftkv.pb import rpc_pb2
 from raftkv.raft import ProposalDropped, Raft, Ready, RoleName
-from raftkv.raft.messages import Message
+from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Save, SoftState
 from raftkv.raft.types import NO_NODE, NodeId, SnapshotMeta
 from raftkv.statemachine import StateMachine
@@ -180,6 +180,10 @@ class Node:
         self._run_reads([read])
         return await self._within(read.future, timeout_s)
 
+    def run(self, job: Callable[[StateMachine], None]) -> None:
+        """Have `job` run on the state machine's thread, with nobody waiting for it."""
+        self._applier.call(job, lambda _: None)
+
     async def hash_kv(self, revision: int, *, timeout_s: float) -> tuple[int, int, int]:
         """Hash of everything visible at `revision` (0: now), the compact revision, and the revision hashed.
 
@@ -201,7 +205,12 @@ class Node:
         return self.proposals.is_idle and self._reads.is_idle
 
     async def wait_for_leader(self) -> None:
-        """Return once some node leads, in this node's eyes."""
+        """Return once some node leads, in this node's eyes.
+
+        Raises:
+            Unavailable: the node stops.
+        """
+        self._check_running()
         while self._raft.leader == NO_NODE:
             waiter = self._loop.create_future()
             self._leader_waiters.append(waiter)
@@ -226,6 +235,7 @@ class Node:
             waiter = self._loop.create_future()
             self._leader_waiters.append(waiter)
             await asyncio.wait([waiter], timeout=self._config.tick_s)
+            waiter.cancel()  # Nobody looks at it any more: it must not be failed when the node stops.
 
     def stop(self, message: str = STOPPED) -> None:
         """Stop ticking and answering. What callers still wait for fails with its truthful outcome."""
@@ -241,6 +251,7 @@ class Node:
                 waiter.set_exception(Unavailable(message, outcome=Outcome.NOT_APPLIED))
         self._succession.cancel()
         self._snapshots.cancel()
+        self.inbox.wake()
         if not self.stopped.done():
             self.stopped.set_result(None)
 
@@ -265,6 +276,8 @@ class Node:
 
     def _advance(self) -> None:
         if self._has_stopped:
+            while self.inbox.take() is not None:
+                pass  # A result may hold a view of the state, and closing that waits for the view: let go of it.
             return
         try:
             while (event := self.inbox.take()) is not None:
@@ -273,7 +286,6 @@ class Node:
             while self._raft.has_ready():
                 self._carry_out(self._raft.ready())
                 self._pump()
-            self._snapshots.discard_received()
         except BaseException as error:
             self._fail(error)
 
@@ -304,7 +316,7 @@ class Node:
             case PeerDead(node):
                 self._succession.leader_died(node)
             case SnapshotReceived(message, path):
-                self._snapshots.offer(message, path)
+                self._take_snapshot(message, path)
             case Installed(snapshot):
                 self._installed(snapshot.index)
             case Failed(error):
@@ -379,6 +391,16 @@ class Node:
             self._messages_after[save.mark.sequence] = messages
         self._log_writer.save(save, lambda mark: self.inbox.post(Saved(mark)))
 
+    def _take_snapshot(self, message: InstallSnapshot, path: Path) -> None:
+        """One at a time, to its end: a second one that comes in between is as good as lost, and sent again if it is needed."""
+        if self._held_saves is not None:
+            path.unlink(missing_ok=True)
+            return
+        self._snapshots.offer(message, path)
+        if self._raft.has_ready():
+            self._carry_out(self._raft.ready())
+        self._snapshots.discard_received()
+
     def _installed(self, index: int) -> None:
         """The snapshot is the state. Only now may the log on disk start anew behind it: a crash in between leaves a state
         machine ahead of its log, which a restart understands, and never a log that begins behind a gap.
@@ -405,9 +427,10 @@ class Node:
     def _run_reads(self, reads: list[Read]) -> None:
         for start in range(0, len(reads), READS_PER_JOB_MAX):
             chunk = reads[start : start + READS_PER_JOB_MAX]
+            self._reads.begin(chunk)
             self._applier.call(
                 lambda machine, chunk=chunk: run_jobs(machine, chunk),  # type: ignore[misc]
-                lambda results, chunk=chunk: deliver(chunk, results),  # type: ignore[misc]
+                lambda results, chunk=chunk: self._reads.finish(chunk, results),  # type: ignore[misc]
             )
 
     def _soft_state_changed(self, state: SoftState) -> None:

@@ -37,11 +37,12 @@ class Reads:
         self._waiting: list[Read] = []
         self._asked: dict[int, list[Read]] = {}
         self._confirmed: list[tuple[int, list[Read]]] = []
+        self._running: set[Read] = set()
         self._next_context = first_context
 
     @property
     def is_idle(self) -> bool:
-        return not self._waiting and not self._asked and not self._confirmed
+        return not (self._waiting or self._asked or self._confirmed or self._running)
 
     def add(self, read: Read) -> None:
         self._waiting.append(read)
@@ -81,12 +82,20 @@ class Reads:
         self._confirmed = [(index, reads) for index, reads in self._confirmed if index > applied_index]
         return ready
 
+    def begin(self, reads: list[Read]) -> None:
+        """These go to the state machine's thread; `finish` follows unless the node stops first."""
+        self._running.update(reads)
+
+    def finish(self, reads: list[Read], results: Any) -> None:
+        self._running.difference_update(reads)
+        deliver(reads, results)
+
     def fail_all(self, message: str) -> None:
-        groups = [self._waiting, *self._asked.values(), *(reads for _, reads in self._confirmed)]
+        groups = [self._waiting, *self._asked.values(), *(reads for _, reads in self._confirmed), self._running]
         for read in (read for group in groups for read in group):
             if not read.future.done():
                 read.future.set_exception(Unavailable(message, outcome=Outcome.NOT_APPLIED))
-        self._waiting, self._asked, self._confirmed = [], {}, []
+        self._waiting, self._asked, self._confirmed, self._running = [], {}, [], set()
 
 
 def run_jobs(machine: StateMachine, reads: list[Read]) -> list[Any]:

@@ -61,8 +61,7 @@ class SnapshotDuty:
         """A follower needs a snapshot: make and send one, after those asked for before."""
         self._wanted[node] = None
         if self._sender is None:
-            self._sender = asyncio.get_running_loop().create_task(self._send_wanted(), name="raftkv-snapshots")
-            self._sender.add_done_callback(self._sender_done)
+            self._start_sender()
 
     def offer(self, message: InstallSnapshot, path: Path) -> None:
         """A snapshot has arrived whole. Raft decides whether it is wanted: `install` follows in the same turn, or it goes."""
@@ -89,6 +88,10 @@ class SnapshotDuty:
         if self._received is not None:
             self._received[1].unlink(missing_ok=True)
             self._received = None
+
+    def _start_sender(self) -> None:
+        self._sender = asyncio.get_running_loop().create_task(self._send_wanted(), name="raftkv-snapshots")
+        self._sender.add_done_callback(self._sender_done)
 
     async def _send_wanted(self) -> None:
         while self._wanted:
@@ -127,5 +130,9 @@ class SnapshotDuty:
 
     def _sender_done(self, task: asyncio.Task[None]) -> None:
         self._sender = None
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
             self._inbox.post(Failed(error))
+        elif self._wanted:  # Asked for after the task had looked for the last time.
+            self._start_sender()
