@@ -15,6 +15,7 @@ from raftkv.mvcc.commands import is_readonly
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.limits import NESTED_TOO_DEEPLY, Limits
+from raftkv.server.ranges import RangeReading
 from raftkv.server.services import Serve, answered, header
 
 
@@ -37,7 +38,8 @@ class KvService:
     async def range(self, request: rpc_pb2.RangeRequest, hold_s: float) -> Any:
         validate.check_range(request)
         read = self._node.read_local if request.serializable else self._node.read
-        response = await read(lambda machine: machine.range_bytes(request), timeout_s=hold_s)
+        reading = await read(lambda machine: RangeReading(machine, request), timeout_s=hold_s)
+        response = await reading.finish(self._node, hold_s)
         # Protobuf merges what is concatenated: the answer was never parsed on its way from the disk.
         return response + rpc_pb2.RangeResponse(header=header(self._node, 0)).SerializeToString()
 

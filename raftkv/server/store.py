@@ -13,6 +13,7 @@ from raftkv.errors import Code, Outcome, RequestError
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.limits import Limits
+from raftkv.server.ranges import RangeReading
 from raftkv.server.services import Serve, header, parsed
 from raftkv.statemachine import StateMachine
 
@@ -75,11 +76,19 @@ class StoreService:
             return
         ranges = [request.commands[position].range for position in positions]
         try:
-            results = await read(lambda machine: _ranges(machine, ranges), timeout_s=hold_s)
+            readings = await read(lambda machine: _ranges(machine, ranges), timeout_s=hold_s)
         except RequestError as error:
-            results = [error] * len(positions)
-        for position, result in zip(positions, results, strict=True):
-            answers[position] = result
+            readings = [error] * len(positions)
+        for position, reading in zip(positions, readings, strict=True):
+            answers[position] = await self._finish(reading, hold_s)
+
+    async def _finish(self, reading: RangeReading | RequestError, hold_s: float) -> bytes | RequestError:
+        if isinstance(reading, RequestError):
+            return reading
+        try:
+            return await reading.finish(self._node, hold_s)
+        except RequestError as error:
+            return error
 
 
 def _parse(raw: bytes) -> store_pb2.BatchRequest:
@@ -90,11 +99,11 @@ def _parse(raw: bytes) -> store_pb2.BatchRequest:
 
 
 def _ranges(machine: StateMachine, requests: list[rpc_pb2.RangeRequest]) -> list[Any]:
-    """On the state machine's thread: each range's serialized response, or RequestError."""
+    """On the state machine's thread: each range as far as it was read in one go, or RequestError."""
     results: list[Any] = []
     for request in requests:
         try:
-            results.append(machine.range_bytes(request))
+            results.append(RangeReading(machine, request))
         except RequestError as error:
             results.append(error)
     return results
