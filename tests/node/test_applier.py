@@ -1,0 +1,197 @@
+"""applier: the state machine's thread does its work in order and reports everything, its own failure included."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any, TypeVar
+
+import pytest
+
+from raftkv.errors import CorruptionError, InvalidArgument, RequestError
+from raftkv.node import Applier
+from raftkv.node.events import Applied, Called, Durable, Event, Failed, Installed
+from raftkv.raft import Entry, EntryKind, Membership
+from raftkv.statemachine import StateMachine
+from tests.node.support import noop
+from tests.statemachine.support import CLUSTER, US, Clock, batch, compact, everything, get, open_machine, put
+from tests.support import WAIT_S
+
+T = TypeVar("T")
+
+
+class Bench:
+    """An applier whose reports are queued; its clock stands still until a test moves it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.machine = open_machine(path, clock=self.clock)
+        self.events: Queue[Event] = Queue()
+        self.applier = Applier(self.machine, self.events.put, wanted=US)
+        self.applier.start()
+
+    def next(self, kind: type[T]) -> T:
+        """The next report, which must be of this kind; the size of the database is reported now and then."""
+        while True:
+            event = self.events.get(timeout=WAIT_S)
+            if isinstance(event, kind):
+                return event
+            assert isinstance(event, Durable), event
+
+    def call(self, job: Callable[[StateMachine], Any]) -> Any:
+        self.applier.call(job, lambda result: None)
+        return self.next(Called).result
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "state")
+    yield made
+    made.applier.close()
+
+
+def test_entries_are_reported_applied_with_the_answers_to_our_own_batches(bench: Bench) -> None:
+    bench.applier.apply([noop(1), batch(2, put(b"a"), put(b"b")), batch(3, put(b"c"), origin=9)])
+
+    applied = bench.next(Applied)
+
+    assert applied.index == 3
+    assert [(ours.sequence, len(ours.answers)) for ours in applied.batches] == [(2, 2)]
+    assert not applied.members_changed
+
+
+def test_work_is_done_in_the_order_given(bench: Bench) -> None:
+    """So a read behind the entries it must see needs no further waiting."""
+    for index in range(1, 21):
+        bench.applier.apply([batch(index, put(b"key", b"%d" % index))])
+        bench.applier.call(lambda machine: (machine.applied_index, get(machine, b"key")), lambda result: None)
+
+    for index in range(1, 21):
+        assert bench.next(Applied).index == index
+        assert bench.next(Called).result == (index, b"%d" % index)
+
+
+def test_the_callers_callback_runs_where_the_report_is_handled(bench: Bench) -> None:
+    ran_on: list[int] = []
+    bench.applier.call(lambda machine: threading.get_ident(), lambda result: ran_on.append(threading.get_ident()))
+
+    called = bench.next(Called)
+    assert called.result != threading.get_ident()
+    assert ran_on == []
+    called.done(called.result)
+    assert ran_on == [threading.get_ident()]
+
+
+def test_a_refusal_is_a_result(bench: Bench) -> None:
+    def refuse(machine: StateMachine) -> None:
+        raise InvalidArgument("no")
+
+    result = bench.call(refuse)
+
+    assert isinstance(result, RequestError)
+    assert bench.call(lambda machine: machine.applied_index) == 0
+
+
+def test_any_other_exception_ends_the_thread_and_is_reported(bench: Bench) -> None:
+    def fail(machine: StateMachine) -> None:
+        raise CorruptionError("the tree is broken")
+
+    bench.applier.call(fail, lambda result: None)
+    bench.applier.call(lambda machine: "never", lambda result: None)
+
+    assert isinstance(bench.next(Failed).error, CorruptionError)
+    bench.applier.close()
+    with pytest.raises(Empty):
+        bench.events.get_nowait()
+
+
+def test_an_entry_that_does_not_follow_is_a_bug_and_ends_the_thread(bench: Bench) -> None:
+    bench.applier.apply([noop(2)])
+
+    assert isinstance(bench.next(Failed).error, AssertionError)
+
+
+def test_a_change_of_members_is_reported(bench: Bench) -> None:
+    bench.applier.apply([Entry(1, 1, EntryKind.MEMBERSHIP, b"", Membership(voters=frozenset({1, 2})))])
+    assert bench.next(Applied).members_changed
+
+    bench.applier.apply([noop(2)])
+    assert not bench.next(Applied).members_changed
+
+
+def test_what_was_applied_is_committed_when_its_time_has_come_and_reported(bench: Bench) -> None:
+    bench.applier.apply([batch(1, put(b"key"))])
+    assert bench.next(Applied).index == 1
+    assert bench.call(lambda machine: machine.durable_index) == 0
+    assert bench.events.empty()
+
+    bench.clock.now_s += 1_000.0
+
+    durable = bench.events.get(timeout=WAIT_S)
+    assert isinstance(durable, Durable)
+    assert durable.index == 1
+    assert durable.bytes_on_disk >= durable.bytes_in_use > 0
+
+
+def test_a_commit_that_a_job_made_is_reported_too(bench: Bench) -> None:
+    bench.applier.apply([batch(1, put(b"key"))])
+    bench.next(Applied)
+    bench.call(lambda machine: machine.commit())
+
+    durable = bench.events.get(timeout=WAIT_S)
+
+    assert isinstance(durable, Durable)
+    assert durable.index == 1
+
+
+def test_what_was_compacted_is_removed_without_being_asked_for(bench: Bench) -> None:
+    bench.applier.apply([batch(1, *(put(b"key", b"%d" % n) for n in range(50))), batch(2, compact(40))])
+    bench.next(Applied)
+
+    seen = (bench.call(lambda machine: machine.removed_revision) for _ in range(1_000))
+    assert any(removed == 40 for removed in seen)
+
+
+def test_a_snapshot_is_installed_in_its_turn(bench: Bench, tmp_path: Path) -> None:
+    origin = open_machine(tmp_path / "origin")
+    origin.apply([noop(1), batch(2, put(b"from afar"))])
+    meta = origin.snapshot_to(tmp_path / "file")
+    origin.close()
+    bench.applier.apply([noop(1)])
+    bench.applier.install(tmp_path / "file", meta)
+    bench.applier.apply([batch(3, put(b"after"))])
+
+    assert bench.next(Applied).index == 1
+    assert bench.next(Installed).snapshot == meta
+    assert bench.next(Applied).index == 3
+    assert list(bench.call(everything)) == [b"after", b"from afar"]
+
+
+def test_a_damaged_snapshot_ends_the_thread(bench: Bench, tmp_path: Path) -> None:
+    origin = open_machine(tmp_path / "origin")
+    origin.apply([noop(1)])
+    meta = origin.snapshot_to(tmp_path / "file")
+    origin.close()
+    content = bytearray((tmp_path / "file").read_bytes())
+    content[100] ^= 1
+    (tmp_path / "file").write_bytes(content)
+
+    bench.applier.install(tmp_path / "file", meta)
+
+    assert isinstance(bench.next(Failed).error, CorruptionError)
+
+
+def test_closing_finishes_what_is_queued_and_commits(bench: Bench) -> None:
+    for index in range(1, 11):
+        bench.applier.apply([batch(index, put(b"%02d" % index))])
+
+    bench.applier.close()
+
+    again = open_machine(bench.path)
+    assert again.cluster_id == CLUSTER
+    assert again.durable_index == 10
+    assert len(everything(again)) == 10
+    again.close()
