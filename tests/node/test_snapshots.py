@@ -1,0 +1,362 @@
+"""snapshots: one copy for all who are behind, truth to Raft about what arrived, and no files left lying about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftkv.errors import DiskFullError, PeerError
+from raftkv.node.events import Failed
+from raftkv.node.inbox import Inbox
+from raftkv.node.snapshots import SnapshotDuty, empty_directory
+from raftkv.raft import (
+    AppendResponse,
+    HardState,
+    HeartbeatRequest,
+    InstallSnapshot,
+    Membership,
+    Message,
+    PreVoteResponse,
+    ProgressState,
+    Raft,
+    RoleName,
+    SnapshotMeta,
+    VoteResponse,
+)
+from tests.node.support import new_raft, settled
+from tests.support import eventually
+
+VOTERS = frozenset({1, 2, 3})
+META = SnapshotMeta(5, 1, Membership(voters=VOTERS))
+"""What the state machine of these tests has applied; also where its node's log begins."""
+
+
+class Prepared:
+    """As `statemachine.PreparedSnapshot`: written when called."""
+
+    def __init__(self, meta: SnapshotMeta, error: Exception | None) -> None:
+        self.meta = meta
+        self._error = error
+
+    def __call__(self, path: Path) -> SnapshotMeta:
+        if self._error:
+            raise self._error
+        path.write_bytes(b"image")
+        return self.meta
+
+
+class Machine:
+    def __init__(self) -> None:
+        self.prepared_count = 0
+        self.error: Exception | None = None
+
+    def prepare_snapshot(self) -> Prepared:
+        self.prepared_count += 1
+        return Prepared(META, self.error)
+
+
+class DirectApplier:
+    """Runs every job at once."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.installed: list[tuple[Path, SnapshotMeta]] = []
+
+    def apply(self, entries: Sequence[Any]) -> None:
+        raise AssertionError("nothing is applied here")
+
+    def install(self, path: Path, snapshot: SnapshotMeta) -> None:
+        self.installed.append((path, snapshot))
+
+    def call(self, job: Callable[[Any], Any], done: Callable[[Any], None]) -> None:
+        done(job(self._machine))
+
+
+class Courier:
+    """A transport whose streams end when a test says so."""
+
+    def __init__(self) -> None:
+        self.streams: list[tuple[InstallSnapshot, asyncio.Future[int]]] = []
+        self.contents: list[bytes] = []
+
+    def send(self, messages: Sequence[Message]) -> None: ...
+
+    def set_peers(self, members: Sequence[Any]) -> None: ...
+
+    async def send_snapshot(self, message: InstallSnapshot, path: Path) -> int:
+        self.contents.append(path.read_bytes())
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.streams.append((message, done))
+        return await done
+
+    async def stream(self, number: int) -> asyncio.Future[int]:
+        """The end of the stream with this number, once it has begun."""
+        await eventually(lambda: len(self.streams) > number)
+        return self.streams[number][1]
+
+    @property
+    def receivers(self) -> list[int]:
+        return [message.receiver for message, _ in self.streams]
+
+
+def leading(raft: Raft) -> Raft:
+    """Have node 2 elect this node."""
+    raft.campaign()
+    while raft.role is not RoleName.LEADER:
+        asked = raft.role
+        answer = PreVoteResponse if asked is RoleName.PRE_CANDIDATE else VoteResponse
+        carried_out(raft)
+        raft.step(answer(sender=2, receiver=1, term=raft.term + (answer is PreVoteResponse), granted=True))
+    carried_out(raft)
+    return raft
+
+
+def carried_out(raft: Raft) -> list[int]:
+    """Do at once all that the core wants; who needs a snapshot."""
+    wanted: list[int] = []
+    while raft.has_ready():
+        ready = raft.ready()
+        wanted.extend(ready.snapshots_wanted)
+        if ready.save is not None:
+            raft.saved(ready.save.mark)
+        if ready.committed:
+            raft.applied(ready.committed[-1].index)
+    return wanted
+
+
+def fallen_behind(raft: Raft, node: int) -> None:
+    """A follower says that it has nothing of what the leader's log still holds."""
+    raft.step(AppendResponse(sender=node, receiver=1, term=raft.term, prev_index=raft.last_index - 1, accepted=False))
+
+
+class Bench:
+    def __init__(self, path: Path) -> None:
+        self.directory = empty_directory(path / "snapshots")
+        self.raft = new_raft(1, base=META, hard_state=HardState(term=1))
+        self.machine = Machine()
+        self.applier = DirectApplier(self.machine)
+        self.courier = Courier()
+        self.on_events: Callable[[], None] = lambda: None
+        self.inbox = Inbox(asyncio.get_running_loop(), lambda: self.on_events())
+        self.duty = SnapshotDuty(self.raft, self.applier, self.courier, self.inbox, directory=self.directory)
+
+    def state_of(self, node: int) -> ProgressState:
+        return self.raft.status().followers[node].state
+
+    def files(self) -> list[Path]:
+        return list(self.directory.iterdir())
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+# Sent
+
+
+async def test_one_copy_serves_all_who_ask_while_it_is_fresh_one_after_another(bench: Bench) -> None:
+    leading(bench.raft)
+    bench.duty.send_to(2)
+    bench.duty.send_to(3)
+    first = await bench.courier.stream(0)
+    await settled()
+    assert bench.courier.receivers == [2]
+
+    first.set_result(5)
+    (await bench.courier.stream(1)).set_result(5)
+    await eventually(lambda: bench.duty.oldest_index_in_use is None)
+
+    assert bench.courier.receivers == [2, 3]
+    assert bench.courier.contents == [b"image", b"image"]
+    assert bench.machine.prepared_count == 1
+    assert bench.files() == []
+
+
+async def test_a_snapshot_is_announced_as_what_it_holds(bench: Bench) -> None:
+    leading(bench.raft)
+    bench.duty.send_to(2)
+    await bench.courier.stream(0)
+
+    message = bench.courier.streams[0][0]
+
+    assert message == InstallSnapshot(sender=1, receiver=2, term=bench.raft.term, snapshot=META)
+    bench.duty.cancel()
+
+
+async def test_the_log_behind_a_snapshot_under_way_is_in_use_until_it_has_arrived(bench: Bench) -> None:
+    leading(bench.raft)
+    assert bench.duty.oldest_index_in_use is None
+    bench.duty.send_to(2)
+    stream = await bench.courier.stream(0)
+
+    assert bench.duty.oldest_index_in_use == META.index
+    stream.set_result(5)
+    await eventually(lambda: bench.duty.oldest_index_in_use is None)
+
+
+async def test_raft_goes_on_behind_a_snapshot_that_arrived(bench: Bench) -> None:
+    raft = leading(bench.raft)
+    fallen_behind(raft, 2)
+    assert carried_out(raft) == [2]
+    bench.duty.send_to(2)
+
+    (await bench.courier.stream(0)).set_result(5)
+    await eventually(lambda: bench.duty.oldest_index_in_use is None)
+
+    assert bench.state_of(2) is ProgressState.PROBE
+    assert raft.status().followers[2].next_index == META.index + 1
+
+
+@pytest.mark.parametrize("error", [PeerError("unreachable"), OSError("broken pipe")])
+async def test_raft_hears_of_a_snapshot_that_did_not_arrive(bench: Bench, error: Exception) -> None:
+    raft = leading(bench.raft)
+    fallen_behind(raft, 2)
+    assert carried_out(raft) == [2]
+    woken: list[bool] = []
+    bench.on_events = lambda: woken.append(True)
+    bench.duty.send_to(2)
+    bench.duty.send_to(3)
+
+    (await bench.courier.stream(0)).set_exception(error)
+    (await bench.courier.stream(1)).set_result(5)  # The next one gets it nevertheless.
+    await eventually(lambda: bench.duty.oldest_index_in_use is None)
+
+    assert bench.state_of(2) is not ProgressState.SNAPSHOT
+    assert woken
+    assert bench.files() == []
+
+
+async def test_who_asks_at_the_very_end_of_a_stream_is_served_too(bench: Bench) -> None:
+    """What the end of a stream makes Raft want is handled before the task that sends has quite ended."""
+    leading(bench.raft)
+    bench.duty.send_to(2)
+    stream = await bench.courier.stream(0)
+
+    def ask_once() -> None:
+        bench.on_events = lambda: None
+        bench.duty.send_to(3)
+
+    bench.on_events = ask_once
+    stream.set_result(5)
+
+    (await bench.courier.stream(1)).set_result(5)
+    await eventually(lambda: bench.duty.oldest_index_in_use is None)
+    assert bench.courier.receivers == [2, 3]
+
+
+async def test_who_asks_later_gets_a_new_copy(bench: Bench) -> None:
+    leading(bench.raft)
+    for number in range(2):
+        bench.duty.send_to(2)
+        (await bench.courier.stream(number)).set_result(5)
+        await eventually(lambda: bench.duty.oldest_index_in_use is None)
+
+    assert bench.machine.prepared_count == 2
+
+
+async def test_a_node_that_leads_no_longer_sends_none(bench: Bench) -> None:
+    leading(bench.raft)
+    bench.duty.send_to(2)
+    bench.duty.send_to(3)
+    stream = await bench.courier.stream(0)
+
+    bench.raft.step(HeartbeatRequest(sender=3, receiver=1, term=9, commit_index=0))
+    stream.set_result(5)
+    await eventually(lambda: bench.duty.oldest_index_in_use is None)
+
+    assert bench.courier.receivers == [2]
+    assert bench.files() == []
+
+
+async def test_a_copy_that_cannot_be_made_is_reported(bench: Bench) -> None:
+    leading(bench.raft)
+    bench.machine.error = DiskFullError("no space")
+    bench.duty.send_to(2)
+
+    reported: list[Any] = []
+
+    def take() -> None:
+        while (event := bench.inbox.take()) is not None:
+            reported.append(event)
+
+    bench.on_events = take
+    await eventually(lambda: reported)
+
+    assert isinstance(reported[0], Failed)
+    assert isinstance(reported[0].error, DiskFullError)
+    assert bench.duty.oldest_index_in_use is None
+
+
+async def test_cancelled_while_sending_leaves_no_file(bench: Bench) -> None:
+    leading(bench.raft)
+    bench.duty.send_to(2)
+    stream = await bench.courier.stream(0)
+
+    bench.duty.cancel()
+    await eventually(lambda: bench.files() == [])
+
+    assert stream.cancelled()
+    assert bench.duty.oldest_index_in_use is None
+
+
+# Received
+
+
+def received(bench: Bench, index: int) -> tuple[InstallSnapshot, Path]:
+    path = bench.directory / f"incoming.{index}"
+    path.write_bytes(b"image")
+    meta = SnapshotMeta(index, 1, META.membership)
+    return InstallSnapshot(sender=2, receiver=1, term=1, snapshot=meta), path
+
+
+async def test_a_snapshot_that_raft_wants_goes_to_the_state_machine(bench: Bench) -> None:
+    message, path = received(bench, 9)
+
+    bench.duty.offer(message, path)
+    assert bench.raft.ready().install == message.snapshot
+    bench.duty.install(message.snapshot)
+    bench.duty.discard_received()
+
+    assert bench.applier.installed == [(path, message.snapshot)]
+    assert path.exists()  # It is the state machine's now.
+
+
+async def test_a_snapshot_that_nobody_wants_is_removed(bench: Bench) -> None:
+    message, path = received(bench, 4)
+
+    bench.duty.offer(message, path)
+    assert bench.raft.ready().install is None
+    bench.duty.discard_received()
+
+    assert bench.files() == []
+    assert bench.applier.installed == []
+
+
+async def test_installing_what_did_not_arrive_is_a_bug(bench: Bench) -> None:
+    with pytest.raises(AssertionError, match="no snapshot at hand"):
+        bench.duty.install(META)
+
+
+async def test_stopping_removes_what_was_received(bench: Bench) -> None:
+    bench.duty.offer(*received(bench, 9))
+
+    bench.duty.cancel()
+
+    assert bench.files() == []
+
+
+# The directory
+
+
+def test_the_directory_begins_without_what_a_crash_left(tmp_path: Path) -> None:
+    directory = empty_directory(tmp_path / "snapshots")
+    (directory / "outgoing.snapshot").write_bytes(b"half")
+    (directory / "incoming.1").write_bytes(b"half")
+
+    assert empty_directory(directory) == directory
+    assert list(directory.iterdir()) == []
