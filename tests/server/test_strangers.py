@@ -113,6 +113,7 @@ def ids_of(serving: Serving) -> tuple[int, int]:
 def test_strangers_who_speak_the_peers_protocol_are_refused_in_one_line(serving: Serving) -> None:
     cluster, member = ids_of(serving)
     right = {"protocol_version": PROTOCOL_VERSION, "cluster_id": cluster, "sender": member ^ 1, "receiver": member}
+    right |= {"data_id": 1, "incarnation": 1, "run_id": 1}
     with grpc.insecure_channel(f"127.0.0.1:{peer_port(serving)}") as channel:
         stream = channel.stream_stream(
             STREAM_PATH,
