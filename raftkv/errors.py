@@ -23,6 +23,7 @@
     │   └── DiskFullError
     ├── ListenError               an address cannot be listened on
     └── PeerError                 a peer of another cluster, id or protocol version
+        └── PeerDataError         a peer that has lost its data, or has an older copy of it
 
 A write that raises has an ``outcome``: NOT_APPLIED (it never will be) or UNKNOWN (it may have been, or may yet be). Reads
 change nothing; theirs is NOT_APPLIED.
@@ -179,6 +180,10 @@ class ListenError(RaftkvError):
 
 class PeerError(RaftkvError):
     """A peer is of another cluster, has another id, or speaks another protocol version."""
+
+
+class PeerDataError(PeerError):
+    """A peer's data is not what it was: lost, or replaced by an older copy. It must not take part."""
 
 
 # The texts, in etcd's words.

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
@@ -19,11 +19,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from raftkv.config import ServerConfig
-from raftkv.errors import RequestError, StorageError
+from raftkv.errors import DataDirError, PeerError, RequestError, StorageError
 from raftkv.node import Applier, Node, NodeConfig, recover_raft
-from raftkv.node.events import Failed, PeerDead, PeerLost, Received, SnapshotReceived
+from raftkv.node.events import Event, Failed, PeerDead, PeerLost, Received, SnapshotReceived
 from raftkv.node.snapshots import empty_directory
-from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
 from raftkv.server.cluster import ClusterService
 from raftkv.server.kv import KvService
@@ -33,7 +33,7 @@ from raftkv.server.services import Services
 from raftkv.server.store import BATCH_PATH, StoreService
 from raftkv.statemachine import Bootstrap, StateMachine
 from raftkv.statemachine.snapshot import verify_snapshot
-from raftkv.storage import DataDir, Identity, Wal, WalWriter
+from raftkv.storage import DataDir, DataMark, Identity, PeerRecords, Wal, WalWriter
 from raftkv.transport import PeerTransport
 from raftkv.transport.transport import add_port
 
@@ -42,13 +42,14 @@ log = logging.getLogger("raftkv.server")
 GRPC_OVERHEAD_BYTES = 512 * 1024
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 """Largest Batch call; each command in it is held to --max-request-bytes by itself."""
-STOP_S = 2.0
+STOP_S = 1.5
 """Handing over and finishing the calls under way may take this long together; what then still waits is told so."""
 DRAIN_MIN_S = 0.05
 """Calls that have just arrived get their turn before the node counts as idle."""
 ANSWER_S = 0.5
 """For the last answers to reach their callers."""
 WAITING_LOG_S = 5.0
+START_ANEW = "remove the member and add it anew, with an empty data directory"
 ANNOUNCE_AGAIN_S = 0.5
 HOLD_BASE_S = 5.0
 """A request without a deadline is held this long plus two election timeouts (etcd: ReqTimeout)."""
@@ -98,7 +99,11 @@ class Server:
         raft = self._open_state(data_dir)
         self.node = Node(
             raft,
-            config=NodeConfig(entries_retained=config.snapshot_count, log_bytes_retained=config.log_bytes_retained),
+            config=NodeConfig(
+                entries_retained=config.snapshot_count,
+                log_bytes_retained=config.log_bytes_retained,
+                transfer_wait_s=STOP_S,
+            ),
             cluster_id=config.cluster_id,
             incarnation=data_dir.incarnation,
             members=self._machine.members,
@@ -119,6 +124,9 @@ class Server:
             on_snapshot=lambda message, path: post(SnapshotReceived(message, path)),
             on_lost=lambda node: post(PeerLost(node)),
             on_dead=lambda node: post(PeerDead(node)),
+            on_disowned=lambda why: post(Failed(DataDirError(f"{data_dir.path}: {why}; {START_ANEW}"))),
+            introduction=_introduction(data_dir.mark),
+            meet=_meeting(PeerRecords(data_dir.path), post),
             verify_snapshot=verify_snapshot,
         )
         self._opened.push_async_callback(self._transport.close)
@@ -266,6 +274,23 @@ class Server:
                 serving = status
                 await self._health.set("", status)
             await asyncio.sleep(self._config.heartbeat_interval_ms / 1000)
+
+
+def _introduction(mark: DataMark) -> peer_pb2.Hello:
+    return peer_pb2.Hello(data_id=mark.data_id, incarnation=mark.incarnation, run_id=mark.run_id)
+
+
+def _meeting(records: PeerRecords, post: Callable[[Event], None]) -> Callable[[peer_pb2.Hello], None]:
+    """Check what a peer tells of its data, and write it down. If our own disk fails, the node does."""
+
+    def meet(hello: peer_pb2.Hello) -> None:
+        try:
+            records.meet(hello.sender, DataMark(hello.data_id, hello.incarnation, hello.run_id))
+        except StorageError as error:
+            post(Failed(error))
+            raise PeerError("this node's disk has failed") from error
+
+    return meet
 
 
 def _raft_config(config: ServerConfig) -> RaftConfig:

@@ -5,6 +5,7 @@
     Wal         append, sync, compact; order of what happens on the disk                               wal
     replay      reading back, and the verdict on what is damaged; changes nothing                      recovery
     format      bytes                                                                                  format
+    PeerRecords which data the peers had: one that lost its own must not vote                          peer_records
     FileSystem  the few file operations all this needs, so that a disk that loses and tears fits in    files
 
 On the disk
@@ -52,6 +53,7 @@ Not done
 --------
 - Repairing a damaged log from peers: the node stops, the member is removed and added anew.
 - The loss of the newest segments as a whole (an old copy put back) cannot be seen from here: the log is simply shorter.
+  Peers notice, by `peer_records`, unless the copy was made while the node ran and no start came in between.
 - Moving spares between sizes: after a change of `segment_bytes` they are removed.
 """
 
@@ -59,15 +61,18 @@ from __future__ import annotations
 
 from raftkv.storage.data_dir import DataDir, Identity
 from raftkv.storage.files import OS_FILES, FileSystem, OsFileSystem
+from raftkv.storage.peer_records import DataMark, PeerRecords
 from raftkv.storage.wal import Recovered, Wal, WalOptions
 from raftkv.storage.writer import WalStats, WalWriter
 
 __all__ = [
     "OS_FILES",
     "DataDir",
+    "DataMark",
     "FileSystem",
     "Identity",
     "OsFileSystem",
+    "PeerRecords",
     "Recovered",
     "Wal",
     "WalOptions",

@@ -1,7 +1,8 @@
 """The data directory: one process uses it at a time, it belongs to one member of one cluster, and it knows its format.
 
     <data-dir>/LOCK           flock; holds the pid of the process that uses the directory
-               raftkv.json    format, identity, incarnation, checksum; replaced atomically
+               raftkv.json    format, identity, its own id, incarnation, checksum; replaced atomically
+               peers.json     what peers have said of their data (`PeerRecords`)
                wal/           the write-ahead log (`Wal`)
                state/         the state machine's, made by it
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +27,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from raftkv.errors import DataDirError, DiskFullError
-from raftkv.storage.files import OS_FILES, FileSystem
+from raftkv.storage.files import OS_FILES, FileSystem, replace_file
+from raftkv.storage.peer_records import DataMark
 from raftkv.storage.recovery import SEGMENT_NAME
 from raftkv.storage.wal import Wal, WalOptions
 
@@ -51,6 +54,7 @@ class _Description:
     """What raftkv.json says."""
 
     identity: Identity
+    data_id: int
     incarnation: int
     complete: bool
 
@@ -62,12 +66,14 @@ class DataDir:
         path: as given.
         identity: whose it is, as stored.
         incarnation: how often it has been opened, from 1; no two runs of the member share one, crash or not.
+        mark: what peers are told, so that they notice if the data is lost or replaced.
     """
 
     def __init__(self, path: Path, files: FileSystem, lock: int, description: _Description) -> None:
         self.path = path
         self.identity = description.identity
         self.incarnation = description.incarnation
+        self.mark = DataMark(description.data_id, description.incarnation, run_id=_draw())
         self._files = files
         self._lock: int | None = lock
 
@@ -137,7 +143,7 @@ def _open_locked(
 
 def _create(path: Path, identity: Identity, wal_options: WalOptions | None, files: FileSystem) -> _Description:
     """From nothing, or from what an interrupted creation left; the state machine has never seen either."""
-    _write(path, _Description(identity, incarnation=0, complete=False), files)
+    _write(path, _Description(identity, 0, incarnation=0, complete=False), files)
     wal = path / "wal"
     files.mkdir(wal)
     files.mkdir(path / "state")
@@ -145,7 +151,7 @@ def _create(path: Path, identity: Identity, wal_options: WalOptions | None, file
         files.unlink(wal / name)
     files.sync_dir(wal)
     Wal.open(wal, options=wal_options, files=files)[0].close()
-    description = _Description(identity, incarnation=1, complete=True)
+    description = _Description(identity, _draw(), incarnation=1, complete=True)
     _write(path, description, files)
     files.sync_dir(path.parent)
     return description
@@ -167,7 +173,7 @@ def _reopen(path: Path, found: _Description, ours: Identity | None, files: FileS
             raise DataDirError(f"{path} has lost its {name} directory: the member must be removed and added anew")
     if not any(SEGMENT_NAME.fullmatch(name) for name in files.listdir(path / "wal")):
         raise DataDirError(f"{path / 'wal'} has lost its log: the member must be removed and added anew")
-    description = _Description(theirs, found.incarnation + 1, complete=True)
+    description = _Description(theirs, found.data_id, found.incarnation + 1, complete=True)
     _write(path, description, files)
     return description
 
@@ -196,21 +202,12 @@ def _write(path: Path, description: _Description, files: FileSystem) -> None:
         "cluster_id": f"{identity.cluster_id:x}",
         "member_id": f"{identity.member_id:x}",
         "name": identity.name,
+        "data_id": f"{description.data_id:x}",
         "incarnation": description.incarnation,
         "complete": description.complete,
     }
     fields["checksum"] = _checksum(fields)
-    temporary = path / _TEMPORARY
-    data = json.dumps(fields, indent=2).encode() + b"\n"
-    handle = files.open(temporary, create=True)
-    try:
-        files.allocate(handle, len(data))
-        files.write(handle, data, 0)
-        files.sync(handle)
-    finally:
-        files.close(handle)
-    files.rename(temporary, path / FORMAT_FILE)
-    files.sync_dir(path)
+    replace_file(files, path, _TEMPORARY, FORMAT_FILE, json.dumps(fields, indent=2).encode() + b"\n")
 
 
 def _read(path: Path, files: FileSystem) -> _Description:
@@ -229,9 +226,14 @@ def _read(path: Path, files: FileSystem) -> _Description:
         if fields.pop("checksum") != _checksum(fields):
             raise ValueError("the checksum does not match")
         identity = Identity(int(fields["cluster_id"], 16), int(fields["member_id"], 16), fields["name"])
-        return _Description(identity, fields["incarnation"], fields["complete"])
+        return _Description(identity, int(fields["data_id"], 16), fields["incarnation"], fields["complete"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataDirError(f"{file} is damaged: {error}") from error
+
+
+def _draw() -> int:
+    """A number that no other directory, or run, has; never 0."""
+    return secrets.randbelow((1 << 64) - 1) + 1
 
 
 def _checksum(fields: dict[str, Any]) -> str:

@@ -134,6 +134,22 @@ class OsFileSystem:
 OS_FILES: Final[FileSystem] = OsFileSystem()
 
 
+def replace_file(files: FileSystem, directory: Path, temporary: str, name: str, data: bytes) -> None:
+    """Write a file that is there before and after a crash, with all of the old or all of the new; durable on return.
+
+    `temporary` is its name until it is complete; a crash may leave that behind.
+    """
+    handle = files.open(directory / temporary, create=True)
+    try:
+        files.allocate(handle, len(data))
+        files.write(handle, data, 0)
+        files.sync(handle)
+    finally:
+        files.close(handle)
+    files.rename(directory / temporary, directory / name)
+    files.sync_dir(directory)
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn an `OSError` into one of ours that names the path: DiskFullError or StorageError."""

@@ -13,7 +13,8 @@ what does not fit is dropped, because Raft expects loss and a peer that cannot k
 A broken stream is reported to the node (`PeerLost`): what was on its way is lost, and the node asks again.
 
 `Hello` keeps strangers out: a peer of another cluster, with another id, of another protocol version, or that is no member is
-refused with a status that says which, on both ends.
+refused with a status that says which, on both ends. It also tells which data the peer has: one that has lost its data, or got
+an older copy of it back, is told so and must not vote; the node notes that in its data directory and decides (`meet`).
 
 Not done: TLS between peers.
 """

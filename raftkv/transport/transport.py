@@ -17,13 +17,14 @@ import grpc
 
 from raftkv import wire
 from raftkv.config import address_of
-from raftkv.errors import CorruptionError, ListenError, PeerError
+from raftkv.errors import CorruptionError, ListenError, PeerDataError, PeerError
 from raftkv.pb import peer_pb2, rpc_pb2
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.types import NodeId
 from raftkv.transport.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from raftkv.transport.evidence import is_refused
 from raftkv.transport.link import PeerAddress, PeerLink
+from raftkv.transport.refusals import Refusals
 from raftkv.transport.snapshot_stream import receive_snapshot, send_chunks
 
 log = logging.getLogger("raftkv.transport")
@@ -48,6 +49,10 @@ class PeerTransport:
         on_snapshot: called with a received snapshot, verified and on disk; the callee owns the file.
         on_lost: called when the live stream to a peer broke.
         on_dead: called, after `on_lost`, when there is evidence that the peer's process is gone.
+        on_disowned: called when a peer refuses us because our data is not what it was; says why.
+        introduction: what peers are told of our data, in a Hello's fields.
+        meet: called, perhaps on another thread, with what a peer tells of its data before anything else is heard from it;
+            raises PeerDataError if that is not what it was.
         verify_snapshot: called, on another thread, with a received file; raises CorruptionError if it is damaged.
     """
 
@@ -62,6 +67,9 @@ class PeerTransport:
         on_snapshot: Callable[[InstallSnapshot, Path], None],
         on_lost: Callable[[NodeId], None],
         on_dead: Callable[[NodeId], None],
+        on_disowned: Callable[[str], None],
+        introduction: peer_pb2.Hello,
+        meet: Callable[[peer_pb2.Hello], None],
         verify_snapshot: Callable[[Path], object],
     ) -> None:
         self._node_id = node_id
@@ -72,8 +80,12 @@ class PeerTransport:
         self._on_snapshot = on_snapshot
         self._on_lost = on_lost
         self._on_dead = on_dead
+        self._on_disowned = on_disowned
+        self._introduction = introduction
+        self._meet = meet
         self._verify_snapshot = verify_snapshot
         self._links: dict[NodeId, PeerLink] = {}
+        self._refusals = Refusals()
         self._witnesses: set[asyncio.Task[None]] = set()
         self._dialers: dict[NodeId, asyncio.Task[None]] = {}
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -189,7 +201,16 @@ class PeerTransport:
             first = await asyncio.wait_for(call.read(), HELLO_WAIT_S)
             if not isinstance(first, peer_pb2.Frame):
                 raise EOFError("the stream ended before a Hello")
+            self._check_not_disowned(link, first)
             self._check_hello(first.hello, expected=link.node)
+            try:
+                await asyncio.to_thread(self._meet, first.hello)
+            except PeerDataError as error:
+                await call.write(peer_pb2.Frame(data_refused=str(error)))
+                await call.done_writing()
+                await asyncio.wait_for(call.read(), HELLO_WAIT_S)  # Until it has heard.
+                self._refusals.tell(log, f"refused {link.name} at {link.address}", error)
+                raise
             await self._run_stream(link, call, call.read, call.write)
 
     # Both ends ------------------------------------------------------------------------------------------------------
@@ -240,19 +261,27 @@ class PeerTransport:
                 return
 
     def _receive(self, link: PeerLink, frame: peer_pb2.Frame) -> None:
+        self._check_not_disowned(link, frame)
         messages = [wire.decode_message(message) for message in frame.messages]
         for message in messages:
             if message.sender != link.node or message.receiver != self._node_id:
                 raise PeerError(f"a message from {message.sender:x} to {message.receiver:x} does not belong here")
         self._on_messages(messages)
 
+    def _check_not_disowned(self, link: PeerLink, frame: peer_pb2.Frame) -> None:
+        if frame.data_refused:
+            self._on_disowned(f"{link.name} refuses this member: {frame.data_refused}")
+            raise PeerError(frame.data_refused)
+
     def _hello(self, receiver: NodeId) -> peer_pb2.Hello:
-        return peer_pb2.Hello(
+        hello = peer_pb2.Hello(
             protocol_version=PROTOCOL_VERSION,
             cluster_id=self._cluster_id,
             sender=self._node_id,
             receiver=receiver,
         )
+        hello.MergeFrom(self._introduction)
+        return hello
 
     def _check_hello(self, hello: peer_pb2.Hello, *, expected: NodeId | None = None) -> NodeId:
         """Raises PeerError unless the other side is who it should be; returns its id."""
@@ -266,7 +295,14 @@ class PeerTransport:
             raise PeerError(f"member {expected:x} expected, but it says it is {hello.sender:x}")
         if hello.sender not in self._links:
             raise PeerError(f"member {hello.sender:x} is not in this cluster's member list")
+        if not hello.data_id:
+            raise PeerError(f"member {hello.sender:x} does not say which data it has")
         return hello.sender
+
+    def _check_snapshot_hello(self, hello: peer_pb2.Hello) -> NodeId:
+        node = self._check_hello(hello)
+        self._meet(hello)  # As a rule it is known from its stream, and nothing is written.
+        return node
 
     # Accepting ------------------------------------------------------------------------------------------------------
 
@@ -276,9 +312,13 @@ class PeerTransport:
         if not isinstance(first, peer_pb2.Frame):
             return
         try:
-            node = self._check_hello(first.hello)
+            self._check_hello(first.hello)
+            await asyncio.to_thread(self._meet, first.hello)
+            node = self._check_hello(first.hello)  # The members may have changed meanwhile.
         except PeerError as error:
-            log.warning("refused a peer from %s: %s", context.peer(), error)
+            if isinstance(error, PeerDataError):
+                await context.write(peer_pb2.Frame(data_refused=str(error)))
+            self._refusals.tell(log, f"refused a peer from {context.peer()}", error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         link = self._links[node]
         await context.write(peer_pb2.Frame(hello=self._hello(node)))
@@ -289,9 +329,11 @@ class PeerTransport:
     ) -> peer_pb2.SnapshotResult:
         """Serve `Peer/InstallSnapshot`."""
         try:
-            message, path = await receive_snapshot(chunks, self._snapshot_dir, self._check_hello, self._verify_snapshot)
+            message, path = await receive_snapshot(
+                chunks, self._snapshot_dir, self._check_snapshot_hello, self._verify_snapshot
+            )
         except (PeerError, CorruptionError) as error:
-            log.warning("refused a snapshot from %s: %s", context.peer(), error)
+            self._refusals.tell(log, f"refused a snapshot from {context.peer()}", error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         except OSError as error:
             log.warning("a snapshot could not be stored: %s", error)

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from raftkv.errors import ListenError, PeerError
+from raftkv.errors import ListenError, PeerDataError, PeerError
 from raftkv.pb import peer_pb2, rpc_pb2
 from raftkv.raft.messages import HeartbeatRequest, InstallSnapshot, Message
 from raftkv.raft.types import Membership, SnapshotMeta
@@ -31,6 +31,9 @@ class Peer:
     snapshots: list[tuple[InstallSnapshot, Path]] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
+    disowned: list[str] = field(default_factory=list)
+    met: list[tuple[int, int, int, int]] = field(default_factory=list)
+    refuses: bool = False
 
     def __post_init__(self) -> None:
         self.transport = PeerTransport(
@@ -42,8 +45,16 @@ class Peer:
             on_snapshot=lambda message, path: self.snapshots.append((message, path)),
             on_lost=self.lost.append,
             on_dead=self.dead.append,
+            on_disowned=self.disowned.append,
+            introduction=peer_pb2.Hello(data_id=self.node, incarnation=3, run_id=9),
+            meet=self.meet,
             verify_snapshot=lambda _: None,
         )
+
+    def meet(self, hello: peer_pb2.Hello) -> None:
+        if self.refuses:
+            raise PeerDataError("it has lost its data")
+        self.met.append((hello.sender, hello.data_id, hello.incarnation, hello.run_id))
 
     def member(self) -> rpc_pb2.Member:
         return rpc_pb2.Member(ID=self.node, name=f"n{self.node}", peerURLs=[self.url])
@@ -75,6 +86,35 @@ def heartbeat(sender: int, receiver: int, commit_index: int) -> HeartbeatRequest
 
 async def connected(*both: Peer) -> None:
     await eventually(lambda: not any(peer.transport.unreachable() for peer in both))
+
+
+async def test_peers_tell_each_other_which_data_they_have_before_anything_else(tmp_path: Path) -> None:
+    async with peers(tmp_path) as (one, two):
+        await connected(one, two)
+
+        assert one.met == [(2, 2, 3, 9)]
+        assert two.met == [(1, 1, 3, 9)]
+
+
+@pytest.mark.parametrize("refusing", [0, 1], ids=["the one who dials refuses", "the one who is dialed refuses"])
+async def test_a_peer_that_has_lost_its_data_is_told_so_and_not_heard(tmp_path: Path, refusing: int) -> None:
+    async with peers(tmp_path) as both:
+        refuser, refused = both[refusing], both[1 - refusing]
+        await connected(*both)
+        refuser.refuses = True
+        refused.received.clear()
+        for peer in both:  # As after a restart: both must introduce themselves again.
+            peer.transport.set_peers([])
+        await eventually(lambda: refused.lost or refuser.lost)
+        for peer, other in zip(both, reversed(both), strict=True):
+            peer.transport.set_peers([other.member()])
+
+        await eventually(lambda: refused.disowned)
+
+        assert refused.disowned[0] == f"n{refuser.node} refuses this member: it has lost its data"
+        assert not refuser.disowned
+        refused.transport.send([heartbeat(refused.node, refuser.node, 1)])
+        assert not refuser.received
 
 
 async def test_messages_arrive_in_order_in_both_directions_over_one_stream(tmp_path: Path) -> None:
@@ -130,6 +170,7 @@ async def test_a_peer_of_another_cluster_is_refused(tmp_path: Path) -> None:
         (peer_pb2.Hello(protocol_version=99, cluster_id=7, sender=1, receiver=2), "protocol version 99"),
         (peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=1, receiver=3), "looks for member 3"),
         (peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=9, receiver=2), "member 9 is not in this cluster"),
+        (peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=1, receiver=2), "does not say which data it has"),
         (peer_pb2.Hello(), "protocol version 0"),
     ],
 )
@@ -168,7 +209,7 @@ async def test_a_message_in_somebody_elses_name_closes_the_stream(tmp_path: Path
             request_serializer=peer_pb2.Frame.SerializeToString,
             response_deserializer=peer_pb2.Frame.FromString,
         )()
-        hello = peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=1, receiver=2)
+        hello = peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=1, receiver=2, data_id=1)
         await call.write(peer_pb2.Frame(hello=hello))
         await call.read()
         forged = peer_pb2.Message(sender=3, receiver=2, term=1, timeout_now=peer_pb2.TimeoutNow())
@@ -207,7 +248,7 @@ async def test_a_snapshot_arrives_whole_and_is_handed_over_as_a_file(tmp_path: P
 def chunks(*middle: peer_pb2.SnapshotChunk) -> Sequence[peer_pb2.SnapshotChunk]:
     from raftkv import wire
 
-    hello = peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=1, receiver=2)
+    hello = peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=1, receiver=2, data_id=1)
     return [peer_pb2.SnapshotChunk(hello=hello, message=wire.encode_message(install(5))), *middle]
 
 
