@@ -146,7 +146,9 @@ class Environment:
                     self._set_map(self.map_bytes)
                 self._env.reader_check()
                 self.revisions = self._env.open_db(b"revisions")
-                self.index = self._env.open_db(b"index", dupsort=True, dupfixed=True)
+                # Not `dupfixed`, though all its values have one size: it saves nothing here, and lmdb 3.0.0 kills the process
+                # when it copies an environment with a key of so many revisions that they fill a page.
+                self.index = self._env.open_db(b"index", dupsort=True)
                 self.meta = self._env.open_db(b"meta")
         except BaseException:
             self._env.close()
