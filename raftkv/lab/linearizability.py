@@ -172,7 +172,7 @@ def _groups(
     for key in keys:
         members[root(key)].append(key)
     work: defaultdict[str, list[Normal]] = defaultdict(list)
-    nowhere = []  # A range without any key that is known: its answer must be empty.
+    nowhere: list[Normal] = []  # A range without any key that is known: its answer must be empty.
     for normal in normals:
         names = touches[normal.operation.number]
         (work[root(min(names))] if names else nowhere).append(normal)

@@ -150,8 +150,9 @@ class Link:
             self.target_lost()
             dialer.abort()
             return
-        if dialer.lost:
+        if dialer.lost or far.lost:
             far.abort()
+            dialer.abort()
             return
         self._joined |= {dialer, far}
         join(dialer, far, self)

@@ -129,9 +129,9 @@ class Side(asyncio.Protocol):
     # One way of the pair.
 
     def _hold(self, data: bytes | None) -> None:
-        assert self._link is not None, "a side is not read before it is joined"
-        now = asyncio.get_running_loop().time()
-        due = now + self._link.rule(towards_target=self._towards_target).delay_s
+        # uvloop hands over what it had read already when it was told to pause: that waits until the side is joined.
+        delay_s = 0.0 if self._link is None else self._link.rule(towards_target=self._towards_target).delay_s
+        due = asyncio.get_running_loop().time() + delay_s
         if self._held:
             due = max(due, self._held[-1][0])  # A delay that has become shorter lets nothing overtake.
         self._held.append((due, data))
