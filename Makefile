@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench proto lock clean
+.PHONY: help setup demo test check format bench nemesis proto lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ format: $(STAMP) ## Rewrite files in our format
 
 bench: $(STAMP) ## Puts a second and latency, beside etcd's where `etcd` is on the PATH
 	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+nemesis: $(STAMP) ## Break three real nodes at random and judge what clients saw: ROUNDS=20 SEED=1
+	$(BIN)/python -m tests.nemesis --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1) $(ARGS)
 
 proto: $(STAMP) ## Regenerate raftkv/pb from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. proto/raftkv/pb/*.proto
