@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raftkv.errors import PeerError
-from raftkv.node import Node, NodeConfig
+from raftkv.node import Applier, Node, NodeConfig
 from raftkv.node.events import Applied, Called, Durable, Installed, Received, SnapshotReceived
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft import (
@@ -202,7 +203,7 @@ class Link:
 
 
 class Member:
-    """A node with its ports; `log_writer` may be another one than the held log."""
+    """A node with its ports, all held ones unless a test asks for the real thread of the state machine."""
 
     def __init__(
         self,
@@ -212,20 +213,24 @@ class Member:
         network: Network | None = None,
         voters: Iterable[int] = (1,),
         config: NodeConfig = STILL,
-        raft: Raft | None = None,
+        is_threaded: bool = False,
     ) -> None:
         self.path = path / f"n{node}"
         self.path.mkdir()
         self.network = network or Network()
         self.network.members[node] = self
         self.machine = open_machine(self.path / "state")
-        self.raft = raft or new_raft(node, voters=voters)
+        self.raft = new_raft(node, voters=voters)
         self.log = HeldLog()
         self.link = Link(self.network)
         self.node = Node(
             self.raft, config=config, cluster_id=CLUSTER, incarnation=INCARNATION, members=BOOTSTRAP.members
         )
-        self.applier = HeldApplier(self.machine, self.node.inbox.post, (node, INCARNATION))
+        wanted = (node, INCARNATION)
+        self.applier: Any = HeldApplier(self.machine, self.node.inbox.post, wanted)
+        if is_threaded:
+            self.applier = Applier(self.machine, self.node.inbox.post, wanted=wanted)
+            self.applier.start()
 
     def start(self, *, log_writer: Any = None) -> Member:
         snapshot_dir = self.path / "snapshots"
@@ -263,7 +268,17 @@ class Member:
     async def close(self) -> None:
         self.node.stop()
         await settled()
-        self.machine.close()
+        if isinstance(self.applier, Applier):
+            await closed(self.applier)
+        else:
+            self.machine.close()
+
+
+async def closed(applier: Applier) -> None:
+    """Close it. If that hangs, a failed test must not hang with it."""
+    thread = threading.Thread(target=applier.close, daemon=True)
+    thread.start()
+    await eventually(lambda: not thread.is_alive())
 
 
 async def settled() -> None:

@@ -12,10 +12,19 @@ import pytest
 
 from raftkv.errors import DeadlineExceeded, InvalidArgument, Outcome, RequestError, Unavailable
 from raftkv.node.events import Received
-from raftkv.raft import AppendResponse, HeartbeatRequest, ProposeRequest, RoleName, TimeoutNow
-from raftkv.statemachine import StateMachine
-from tests.node.support import TIMEOUT_S, Member, cluster, commands, member, settled
-from tests.statemachine.support import everything, get, put
+from raftkv.node.node import CONTEXT_BITS
+from raftkv.raft import (
+    AppendRequest,
+    AppendResponse,
+    HeartbeatRequest,
+    ProposeRequest,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    RoleName,
+    TimeoutNow,
+)
+from tests.node.support import INCARNATION, TIMEOUT_S, Member, closed, cluster, commands, member, noop, settled
+from tests.statemachine.support import batch, everything, get, put
 from tests.support import eventually
 
 
@@ -36,13 +45,6 @@ async def outcome_of(waiting: asyncio.Task[Any]) -> Outcome:
 
 def leader_among(members: dict[int, Member], *nodes: int) -> Member | None:
     return next((members[node] for node in nodes if members[node].raft.role is RoleName.LEADER), None)
-
-
-async def closed(machine: StateMachine) -> None:
-    """Close it; if that hangs, a failed test must not hang with it."""
-    thread = threading.Thread(target=machine.close, daemon=True)
-    thread.start()
-    await eventually(lambda: not thread.is_alive())
 
 
 class Complaints:
@@ -174,31 +176,31 @@ async def test_hash_kv_is_the_state_machines(tmp_path: Path) -> None:
 
 
 async def test_a_hash_that_nobody_waits_for_any_more_holds_no_view_of_the_state(tmp_path: Path) -> None:
-    """Closing the state machine waits for such views."""
-    async with member(tmp_path) as only:
+    """Closing the state machine waits for such views, and so does a database that must grow."""
+    async with member(tmp_path, is_threaded=True) as only:
         await only.put(b"key")
-        only.applier.is_held = True
+        gate = threading.Event()
+        only.applier.call(lambda machine: gate.wait(TIMEOUT_S), lambda result: None)
         with pytest.raises(DeadlineExceeded):
             await only.node.hash_kv(0, timeout_s=0.01)
-        only.applier.release()
-        await settled()
+        gate.set()
 
-        await closed(only.machine)
+        await closed(only.applier)
 
 
 async def test_a_node_that_stopped_lets_go_of_what_comes_too_late(tmp_path: Path) -> None:
-    async with member(tmp_path) as only:
+    async with member(tmp_path, is_threaded=True) as only:
         await only.put(b"key")
-        only.applier.is_held = True
+        gate = threading.Event()
+        only.applier.call(lambda machine: gate.wait(TIMEOUT_S), lambda result: None)
         waiting = asyncio.create_task(only.node.hash_kv(0, timeout_s=TIMEOUT_S))
         await settled()
         only.node.stop()
-        only.applier.release()
         with pytest.raises(Unavailable):
             await waiting
-        await settled()
+        gate.set()
 
-        await closed(only.machine)
+        await closed(only.applier)
 
 
 # Deadlines without a leader
@@ -228,6 +230,41 @@ async def test_a_read_that_nobody_confirms_ends_at_its_deadline(tmp_path: Path) 
         with pytest.raises(DeadlineExceeded) as raised:
             await alone.node.read(lambda machine: get(machine, b"key"), timeout_s=0.02)
         assert raised.value.outcome is Outcome.NOT_APPLIED
+
+
+async def test_a_read_confirmed_at_an_index_waits_until_the_log_has_come_so_far(tmp_path: Path) -> None:
+    async with member(tmp_path, voters=(1, 2, 3)) as follower:
+        follower.receive(HeartbeatRequest(sender=2, receiver=1, term=1, commit_index=0))
+        await settled()
+        read = reading(follower, b"key")
+        await settled()
+        (asked,) = follower.network.sent_of(ReadIndexRequest)
+        follower.receive(ReadIndexResponse(sender=2, receiver=1, term=1, context=asked.context, index=2))
+        await settled()
+        assert not read.done()
+
+        entries = (noop(1), batch(2, put(b"key")))
+        append = AppendRequest(sender=2, receiver=1, term=1, prev_index=0, prev_term=0, commit_index=2, entries=entries)
+        follower.receive(append)
+
+        assert await read == b"v"
+
+
+async def test_an_answer_to_the_nodes_previous_life_confirms_no_read(tmp_path: Path) -> None:
+    async with member(tmp_path, voters=(1, 2, 3)) as follower:
+        follower.receive(HeartbeatRequest(sender=2, receiver=1, term=1, commit_index=0))
+        await settled()
+        read = reading(follower, b"key")
+        await settled()
+        (asked,) = follower.network.sent_of(ReadIndexRequest)
+        earlier = asked.context - ((asked.context >> CONTEXT_BITS) << CONTEXT_BITS)
+
+        follower.receive(ReadIndexResponse(sender=2, receiver=1, term=1, context=earlier, index=0))
+        await settled()
+
+        assert asked.context >> CONTEXT_BITS == INCARNATION
+        assert not read.done()
+        read.cancel()
 
 
 async def test_a_local_read_needs_no_leader(tmp_path: Path) -> None:

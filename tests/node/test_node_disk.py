@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from raftkv.errors import Outcome, RequestError, StorageError, Unavailable
+from raftkv.errors import Outcome, StorageError, Unavailable
 from raftkv.node import NodeConfig
 from raftkv.node.events import Failed, SnapshotReceived
 from raftkv.raft import (
@@ -236,7 +236,7 @@ async def test_answers_swallowed_by_a_snapshot_end_unknown(tmp_path: Path, image
 
         follower.node.inbox.post(offered(meta, file))
 
-        with pytest.raises(RequestError) as raised:
+        with pytest.raises(Unavailable, match="leader changed") as raised:
             await write
         assert raised.value.outcome is Outcome.UNKNOWN
         assert everything(follower.machine) == {b"key": b"v"}
