@@ -16,7 +16,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from raftkv.errors import PeerError
+import pytest
+
+from raftkv.errors import Outcome, PeerError, RequestError
 from raftkv.node import Applier, Node, NodeConfig
 from raftkv.node.events import Applied, Called, Durable, Installed, Received, SnapshotReceived
 from raftkv.pb import rpc_pb2, store_pb2
@@ -312,3 +314,26 @@ async def cluster(path: Path, *, config: NodeConfig = TICKING) -> AsyncIterator[
     finally:
         for this in members.values():
             await this.close()
+
+
+def submitted(this: Member, *keys: bytes, timeout_s: float = TIMEOUT_S) -> asyncio.Task[list[Any]]:
+    payload = commands(*(put(key) for key in keys))
+    return asyncio.create_task(this.node.submit(payload, len(keys), timeout_s=timeout_s))
+
+
+def reading(this: Member, key: bytes) -> asyncio.Task[bytes | None]:
+    return asyncio.create_task(this.read(key))
+
+
+async def outcome_of(waiting: asyncio.Task[Any]) -> Outcome:
+    with pytest.raises(RequestError) as raised:
+        await waiting
+    return raised.value.outcome
+
+
+class Complaints:
+    """What asyncio would report of futures whose failure nobody looked at."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: self.seen.append(context))
