@@ -134,7 +134,9 @@ class Clients:
 
     async def _disconnect(self) -> None:
         if self._work is not None:
-            await asyncio.wrap_future(self._work)
+            await asyncio.gather(
+                asyncio.wrap_future(self._work), return_exceptions=True
+            )  # What it died of, `check` and `stop` have raised.
         for connection in self._connections.values():
             await connection.close()
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from traceback import format_exception_only
 
 from raftkv.errors import RequestError
 from raftkv.lab import probe
@@ -86,8 +87,14 @@ def play(
             _under_faults(clients, Nemesis(cluster, rng), plan, result, longest_hold_s)
             result.history = clients.recorder.operations
             _judge(cluster, clients, result, carried)
-        except (Failed, LabError, RequestError, HistoryError) as problem:
-            result.problem = f"{type(problem).__name__}: {problem}"
+        except (
+            Failed,
+            LabError,
+            RequestError,
+            HistoryError,
+            ExceptionGroup,
+        ) as problem:  # A group: what clients died of.
+            result.problem = "".join(format_exception_only(problem)).strip()
             result.history = clients.recorder.operations
     result.seconds = time.monotonic() - began
     return result
