@@ -32,7 +32,8 @@ def recover_raft(config: RaftConfig, wal: Wal, recovered: Recovered, machine: St
         CorruptionError: the state machine is older than the beginning of the log.
     """
     base, entries, hard_state = recovered.base, recovered.entries, recovered.hard_state
-    if not base.membership.voters:  # A log that was just created.
+    if base.index == 0 and not entries and not base.membership.voters:  # A log that was just created.
+        # (Not so if it has entries: a node that joins gets its first membership from the log itself.)
         base = SnapshotMeta(0, 0, machine.membership)
         _start_log_anew(wal, base, hard_state)
     if machine.applied_index < base.index:

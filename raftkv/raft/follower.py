@@ -23,7 +23,7 @@ from raftkv.raft.messages import (
     TransferLeadership,
 )
 from raftkv.raft.ready import ReadState, RoleName
-from raftkv.raft.state import State, ToCandidate, ToPreCandidate, Transition
+from raftkv.raft.state import State, ToCandidate, ToFollower, ToPreCandidate, Transition
 from raftkv.raft.types import NO_NODE, NodeId, Proposal
 
 
@@ -41,9 +41,12 @@ class Follower:
         self._ticks += 1
         self._expire_reads(state)
         state.election_elapsed_ticks += 1
-        if state.election_timed_out and state.may_campaign:
+        if not state.election_timed_out:
+            return None
+        if state.may_campaign:
             return ToPreCandidate()
-        return None
+        # A learner, or a node that was removed and never learned of it: it must not go on proposing to who is silent.
+        return ToFollower(state.term) if state.leader != NO_NODE else None
 
     def step(self, state: State, message: Message) -> Transition | None:
         match message:
