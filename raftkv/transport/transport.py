@@ -37,6 +37,7 @@ REDIAL_MAX_S = 0.5
 REFUSED_REDIAL_S = 1.0
 """A peer that said who it is not will not be someone else soon."""
 HELLO_WAIT_S = 2.0
+CANCEL_AGAIN_S = 0.1
 EVIDENCE_WAITS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Before each look at whether a lost peer refuses connections."""
 
@@ -102,10 +103,12 @@ class PeerTransport:
         await self._server.start()
 
     async def close(self) -> None:
-        tasks = [*self._dialers.values(), *self._witnesses]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = {*self._dialers.values(), *self._witnesses}
+        self._links.clear()
+        while tasks:  # gRPC may turn a cancellation into a status of its call: ask until the task has ended.
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
         await self._server.stop(grace=None)
 
     def set_peers(self, members: Sequence[rpc_pb2.Member]) -> None:
@@ -169,7 +172,7 @@ class PeerTransport:
     async def _keep_dialing(self, link: PeerLink) -> None:
         wait_s = REDIAL_S
         said = ""
-        while True:
+        while self._links.get(link.node) is link:
             try:
                 await self._dial(link)
                 wait_s = REDIAL_S
@@ -198,7 +201,8 @@ class PeerTransport:
                 response_deserializer=peer_pb2.Frame.FromString,
             )()
             await call.write(peer_pb2.Frame(hello=self._hello(link.node)))
-            first = await asyncio.wait_for(call.read(), HELLO_WAIT_S)
+            async with asyncio.timeout(HELLO_WAIT_S):  # Not wait_for: Python 3.11's may lose a cancellation.
+                first = await call.read()
             if not isinstance(first, peer_pb2.Frame):
                 raise EOFError("the stream ended before a Hello")
             self._check_not_disowned(link, first)
@@ -208,7 +212,8 @@ class PeerTransport:
             except PeerDataError as error:
                 await call.write(peer_pb2.Frame(data_refused=str(error)))
                 await call.done_writing()
-                await asyncio.wait_for(call.read(), HELLO_WAIT_S)  # Until it has heard.
+                async with asyncio.timeout(HELLO_WAIT_S):
+                    await call.read()  # Until it has heard.
                 self._refusals.tell(log, f"refused {link.name} at {link.address}", error)
                 raise
             await self._run_stream(link, call, call.read, call.write)
