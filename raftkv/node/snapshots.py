@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raftkv.errors import RaftkvError
+from raftkv.errors import RaftkvError, StorageError
 from raftkv.node.events import Failed
 from raftkv.node.inbox import Inbox
 from raftkv.node.ports import ApplierPort, TransportPort
@@ -24,6 +24,8 @@ from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.types import NodeId, SnapshotMeta
 
 OUTGOING_FILE = "outgoing.snapshot"
+RETRY_S = 1.0
+"""After a copy that could not be written, before the next one: a full disk does not empty itself in a moment."""
 
 log = logging.getLogger("raftkv.node")
 
@@ -100,6 +102,10 @@ class SnapshotDuty:
             try:
                 self._sending = prepared.meta
                 await asyncio.to_thread(prepared, path)
+            except StorageError as error:
+                self._give_up(error)
+                await asyncio.sleep(RETRY_S)
+            else:
                 while self._wanted:
                     node = next(iter(self._wanted))
                     del self._wanted[node]
@@ -107,6 +113,14 @@ class SnapshotDuty:
             finally:
                 self._sending = None
                 path.unlink(missing_ok=True)
+
+    def _give_up(self, error: StorageError) -> None:
+        """No copy could be written. The followers ask again; a leader that has room for its log need not stop for it."""
+        log.warning("no snapshot could be made: %s", error)
+        for node in self._wanted:
+            self._raft.snapshot_failed(node)
+        self._wanted.clear()
+        self._inbox.wake()
 
     async def _send(self, node: NodeId, snapshot: SnapshotMeta, path: Path) -> None:
         if self._raft.role is not RoleName.LEADER:

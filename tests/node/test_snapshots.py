@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from raftkv.errors import DiskFullError, PeerError
-from raftkv.node.events import Failed
 from raftkv.node.inbox import Inbox
 from raftkv.node.snapshots import SnapshotDuty, empty_directory
 from raftkv.raft import (
@@ -273,23 +272,18 @@ async def test_a_node_that_leads_no_longer_sends_none(bench: Bench) -> None:
     assert bench.files() == []
 
 
-async def test_a_copy_that_cannot_be_made_is_reported(bench: Bench) -> None:
+async def test_a_copy_that_cannot_be_made_is_reported_to_raft_and_does_not_stop_the_leader(bench: Bench) -> None:
     leading(bench.raft)
     bench.machine.error = DiskFullError("no space")
+    woken: list[Any] = []
+    bench.on_events = lambda: woken.append(bench.inbox.take())
+
     bench.duty.send_to(2)
+    await eventually(lambda: woken)
 
-    reported: list[Any] = []
-
-    def take() -> None:
-        while (event := bench.inbox.take()) is not None:
-            reported.append(event)
-
-    bench.on_events = take
-    await eventually(lambda: reported)
-
-    assert isinstance(reported[0], Failed)
-    assert isinstance(reported[0].error, DiskFullError)
-    assert bench.duty.oldest_index_in_use is None
+    assert woken == [None], "woken to go on, not told of a failure"
+    assert bench.courier.receivers == []
+    assert bench.files() == []
 
 
 async def test_cancelled_while_sending_leaves_no_file(bench: Bench) -> None:
