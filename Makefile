@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench nemesis proto lock clean
+.PHONY: help setup demo test check format bench nemesis proto lock clean power-cuts crash-points
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Create .venv and install raftkv with its pinned dependencies
 
@@ -39,6 +39,12 @@ bench: $(STAMP) ## Puts a second and latency, beside etcd's where `etcd` is on t
 
 nemesis: $(STAMP) ## Break three real nodes at random and judge what clients saw: ROUNDS=20 SEED=1
 	$(BIN)/python -m tests.nemesis --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1) $(ARGS)
+
+power-cuts: $(STAMP) ## Cut the power of one, two or three of three nodes under load: CUTS=100 (needs root)
+	@$(BIN)/python -m tests.storage_faults.power_cuts --cuts $(or $(CUTS),100)
+
+crash-points: $(STAMP) ## Kill a process at each of its disk system calls and open what is left (needs strace)
+	@$(BIN)/python -m tests.storage_faults.crash_points
 
 proto: $(STAMP) ## Regenerate raftkv/pb from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. proto/raftkv/pb/*.proto

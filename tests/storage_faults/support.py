@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from raftkv.lab import logs
 from raftkv.lab.cluster import LocalCluster
 from tests.failover.load import wait_until
 
@@ -18,7 +19,7 @@ def last_word(cluster: LocalCluster, name: str) -> str:
     """Wait until a node has ended by itself; the one line that says why. No traceback, nothing else that is no log line."""
     wait_until(lambda: has_ended(cluster, name), f"{name} ends")
     assert cluster.process_state(name) == "crashed", cluster.process_state(name)
-    lines = cluster.log_tail(name, 200)
+    lines = logs.tail(cluster.log_path(name), 200, offset=cluster.state.nodes[name].log_offset)
     strange = [line for line in lines if not _LOG_LINE.match(line)]
     assert len(strange) == 1, lines
     assert strange[0].startswith("Error: "), lines
