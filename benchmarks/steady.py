@@ -3,6 +3,7 @@
 python -m benchmarks.steady full-load [--seconds 180]      leader changes during it: must be none
 python -m benchmarks.steady memory [--puts 1000000]        a node idle, and after a million puts with compaction
 python -m benchmarks.steady start-up [--keys 1000000]      from the start of the process to serving
+python -m benchmarks.steady catch-up [--writes 200000]     a node that was down meanwhile, while writes go on
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -22,9 +24,13 @@ from benchmarks import measure
 from benchmarks.load import Load, Run, run_load
 from benchmarks.throughput import compare, line, note, summary
 from raftkv import aio
+from raftkv.lab import probe
 from raftkv.lab.cluster import SERVE, LocalCluster
+from raftkv.lab.traffic import Traffic
 
 _FILL_BATCH = 1_000
+_CAUGHT_UP_ENTRIES = 20
+"""A follower is never further behind than this in ordinary operation."""
 
 
 def new_cluster(command: str | None) -> LocalCluster:
@@ -136,6 +142,53 @@ def start_up(keys: int, command: str | None) -> None:
         nodes = show_nodes("after", cluster)
         kept = measure.keep("start-up", {"machine": measure.machine(), "seconds": result, "nodes": nodes})
         note(f"kept in {kept}")
+
+
+@main.command("catch-up")
+@click.option("--writes", type=click.IntRange(1), default=200_000, show_default=True)
+@click.option("--writers", type=click.IntRange(1), default=200, show_default=True)
+def catch_up(writes: int, writers: int) -> None:
+    """Kill a follower, write on, start it again: how long until it has everything; exit with 1 if anything is lost."""
+    with new_cluster(None) as cluster, _traffic_on(cluster, writers) as traffic:
+        follower = next(name for name in cluster.names if name != cluster.wait_for_leader())
+        cluster.kill(follower)
+        goal = traffic.counts.acknowledged + writes
+        while traffic.counts.acknowledged < goal:
+            traffic.check()
+            note(f"{follower} is down; {traffic.counts.acknowledged:>9,} acknowledged, {traffic.rate():,.0f} a second")
+            time.sleep(1.0)
+        began = time.monotonic()
+        cluster.restart(follower)
+        while _behind(cluster, follower) > _CAUGHT_UP_ENTRIES:
+            traffic.check()
+            time.sleep(0.02)
+        seconds = time.monotonic() - began
+        rate = traffic.acknowledged_since(began) / seconds
+        traffic.stop()
+        verdict = traffic.read_back(deadline_s=120.0)
+    print(
+        f"{follower} missed {writes:,} writes and had caught up {seconds:.2f} s after its start, at {rate:,.0f} puts/s"
+    )
+    print(f"{verdict.acknowledged:,} acknowledged, {len(verdict.lost)} lost")
+    kept = measure.keep("catch-up", {"machine": measure.machine(), "writes": writes, "seconds": seconds, "rate": rate})
+    note(f"kept in {kept}")
+    raise SystemExit(0 if verdict.good else 1)
+
+
+@contextmanager
+def _traffic_on(cluster: LocalCluster, writers: int) -> Iterator[Traffic]:
+    cluster.start()
+    cluster.wait_for_leader()
+    with Traffic(list(cluster.endpoints.values()), writers=writers, pause_s=0.0, timeout_s=10.0) as traffic:
+        traffic.start()
+        yield traffic
+
+
+def _behind(cluster: LocalCluster, name: str) -> int:
+    """How many entries a node has still to apply; very many while it does not answer."""
+    answers = probe.statuses(cluster.endpoints)
+    applied = {node: answer.applied_index for node, answer in answers.items() if isinstance(answer, probe.NodeAnswer)}
+    return max(applied.values()) - applied[name] if name in applied else sys.maxsize
 
 
 def _time_start(cluster: LocalCluster, name: str, end: Any) -> float:
