@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench nemesis proto lock clean power-cuts crash-points
+.PHONY: help setup demo test sim mutants check format bench nemesis proto lock clean power-cuts crash-points
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -24,6 +24,15 @@ demo: $(STAMP) ## Three real nodes, a murdered leader, nothing lost
 
 test: $(STAMP) ## Run the test suite
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+SEEDS ?= 1000
+FIRST ?= 0
+TIER ?= 1
+sim: $(STAMP) ## Simulate SEEDS=... clusters from seed FIRST=... on, TIER=1: cores in virtual time
+	@$(BIN)/python -m tests.sim --tier $(TIER) --seeds $(SEEDS) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
+
+mutants: $(STAMP) ## Plant every known bug: which seed of the simulator catches it, how fast
+	@$(BIN)/python -m tests.sim.mutants $(ARGS)
 
 check: $(STAMP) ## Formatting, lint and types
 	$(BIN)/ruff format --check .

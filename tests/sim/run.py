@@ -1,0 +1,276 @@
+"""One seed: a cluster, a time in which anything may break, and then the proof that it comes back.
+
+What may not live here: how nodes work, and what counts as wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from raftkv.node.proposals import Submission
+from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.raft import LogLostError, Membership, Message, RoleName
+from tests.sim.calls import Call
+from tests.sim.checkers import Checkers, Violation, is_quorum
+from tests.sim.member import Member
+from tests.sim.nemesis import Nemesis
+from tests.sim.swarm import ELECTION_TIMEOUT, SAFETY_TIME, TICK, draw
+from tests.sim.world import World
+
+QUORUM_TIME = 40 * ELECTION_TIMEOUT
+"""Within this a healed quorum has elected a leader and committed something."""
+CATCH_UP_TIME = 60 * ELECTION_TIMEOUT
+QUIET_TIME = 5 * ELECTION_TIMEOUT
+OUTSTANDING_MAX = 30
+"""Calls that one node is given before earlier ones are answered."""
+CHECK_INTERVAL = 5 * TICK
+EVENTS_MAX = 100_000
+"""Far more than any run needs: beyond it, messages beget messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run amounted to; equal for equal seeds."""
+
+    seed: int
+    fingerprint: int
+    events: int
+    terms_led: int
+    committed: int
+    acknowledged: int
+    reads: int
+    changes: int
+    installs: int
+    quorum_ticks: int
+    """From the healing of a quorum to the first write that it acknowledged."""
+    catch_up_ticks: int
+
+
+class Run:
+    def __init__(self, seed: int, *, trace: list[str] | None = None) -> None:
+        self.seed = seed
+        rng = random.Random(seed)
+        self.swarm = draw(rng)
+        self.world = World(rng, self.swarm, self._deliver)
+        self.world.trace = trace
+        self.members: dict[int, Member] = {}
+        self.checkers = Checkers(self.members)
+        if trace is not None:
+            trace.append(f"seed {seed}: {self.swarm}")
+        initial = Membership(voters=frozenset(range(1, self.swarm.voters + 1)))
+        for node in range(1, self.swarm.voters + self.swarm.spares + 1):
+            membership = initial if node in initial.voters else Membership()
+            tick = int(TICK * (1 + self.swarm.skew * rng.random()))
+            self.members[node] = Member(node, self.world, self.checkers, membership, self.members, tick)
+        self.nemesis = Nemesis(self.world, self.members)
+        self._calls: dict[int, list[Call]] = {node: [] for node in self.members}
+        self._puts = 0
+        self._has_clients = True
+        self.world.after(0, self._put)
+        self.world.after(0, self._read)
+        self.world.after(CHECK_INTERVAL, self._check)
+
+    def run(self) -> Result:
+        """Raises Violation, or whatever a core asserts."""
+        try:
+            self.world.run_until(SAFETY_TIME)
+            self.nemesis.is_active = self._has_clients = False
+            quorum_ticks = self._heal_a_quorum()
+            catch_up_ticks = self._heal_everything()
+            self._stay_quiet()
+        except LogLostError as error:
+            raise Violation("no disk lost anything", str(error)) from error
+        checkers = self.checkers
+        return Result(
+            self.seed,
+            self.world.fingerprint,
+            self.world.events,
+            checkers.terms_led,
+            len(checkers.committed),
+            checkers.acknowledged,
+            checkers.reads,
+            checkers.changes,
+            checkers.installs,
+            quorum_ticks,
+            catch_up_ticks,
+        )
+
+    def _deliver(self, message: Message) -> None:
+        self.members[message.receiver].receive(message)
+
+    def _check(self) -> None:
+        if self.world.events > EVENTS_MAX:
+            raise Violation("bounded traffic", f"{self.world.events} events in {self.world.now // TICK} ticks")
+        for member in self.members.values():
+            if member.is_up:
+                self.checkers.invariants(member)
+        self.world.after(CHECK_INTERVAL, self._check)
+
+    # Clients
+
+    def _put(self) -> None:
+        if self._has_clients:
+            self.world.after(self.world.seldom(self.swarm.put_interval), self._put)
+            member = self.world.rng.choice(list(self.members.values()))
+            if self._may_call(member):
+                self.put(member)
+
+    def put(self, member: Member) -> Call:
+        self._puts += 1
+        value = b"x" * self.world.rng.choice((1, 1, 50))
+        command = store_pb2.Command(put=rpc_pb2.PutRequest(key=b"%d" % self._puts, value=value))
+        call = Call(self.checkers.last_committed)
+        self._calls[member.id].append(call)
+        commands = store_pb2.CommandBatch(commands=[command]).SerializeToString()
+        member.submit(Submission(commands, 1, call))  # type: ignore[arg-type]
+        return call
+
+    def _read(self) -> None:
+        if self._has_clients:
+            self.world.after(self.world.seldom(self.swarm.read_interval), self._read)
+            member = self.world.rng.choice(list(self.members.values()))
+            if self._may_call(member):
+                call = Call(self.checkers.last_committed)
+                self._calls[member.id].append(call)
+                member.read(call)
+
+    def _may_call(self, member: Member) -> bool:
+        if not member.is_up or member.is_paused:
+            return False
+        calls = self._calls[member.id] = [call for call in self._calls[member.id] if not call.is_done]
+        if calls and self.world.rng.random() < 0.05:
+            calls.pop(0).give_up()
+        return len(calls) < OUTSTANDING_MAX
+
+    # Coming back
+
+    def _heal_a_quorum(self) -> int:
+        """A quorum is well, the rest is dead, cut off or half-deaf: the quorum must get something committed."""
+        world, rng = self.world, self.world.rng
+        core = self._pick_core()
+        world.is_hostile = False
+        world.cut.clear()
+        for member in self.members.values():
+            member.slow_disk = 1
+            if member.id in core:
+                member.resume()
+                if not member.is_up:
+                    member.start()
+        for node in sorted(set(self.members) - core):
+            self._spoil(self.members[node], core)
+        if world.trace is not None:
+            world.say("==", f"HEALED: {sorted(core)}; cut: {sorted(world.cut)}")
+        start, before = world.now, self.checkers.last_committed
+        calls: list[Call] = []
+
+        def has_committed() -> bool:
+            return any(call.is_done and isinstance(call.outcome, list) for call in calls)
+
+        while world.now < start + QUORUM_TIME:
+            leaders = [m for m in self.members.values() if m.is_up and m.raft.role is RoleName.LEADER]
+            calls += [self.put(rng.choice(leaders))] if leaders else []
+            if world.run_until(world.now + TICK, has_committed):
+                return (world.now - start) // TICK
+        raise Violation("a healed quorum commits", f"{sorted(core)}: nothing in {QUORUM_TIME // TICK} ticks, {before}")
+
+    def _pick_core(self) -> set[int]:
+        """Few nodes, yet a quorum by every configuration that may still decide something."""
+        configurations = self._live_configurations()
+        core = set(self.members)
+        leaders = [node for node, m in self.members.items() if m.is_up and m.raft.role is RoleName.LEADER]
+        leaves = sorted(self.members)
+        self.world.rng.shuffle(leaves)
+        if leaders and self.world.rng.random() < 0.5:
+            leaves = leaders + leaves  # The one that leads is the most interesting one to lose.
+        for node in leaves:
+            rest = core - {node}
+            if all(is_quorum(membership, rest.__contains__) for membership in configurations):
+                core = rest
+        return core
+
+    def _live_configurations(self) -> set[Membership]:
+        """Those that anybody's log or disk holds at or behind the last committed one."""
+        since = max((c.entry.index for c in self.checkers.committed if c.entry.membership is not None), default=0)
+        configurations: set[Membership] = set()
+        if since:
+            configurations.add(self.checkers.committed[since - 1].entry.membership or Membership())
+        else:
+            configurations.add(Membership(voters=frozenset(range(1, self.swarm.voters + 1))))
+        for member in self.members.values():
+            entries = member.view.entries if member.is_up else member.disk.entries
+            configurations |= {e.membership for e in entries if e.membership is not None and e.index > since}
+        return configurations
+
+    def _spoil(self, member: Member, core: set[int]) -> None:
+        """Whoever is not of the healed quorum stays in its way as well as it can."""
+        others = [node for node in self.members if node != member.id]
+        outgoing = {(member.id, node) for node in others}
+        incoming = {(node, member.id) for node in others}
+        match self.world.rng.randrange(5):
+            case 0 if member.is_up:
+                member.crash()
+            case 1:
+                self.world.cut |= outgoing
+            case 2:
+                self.world.cut |= incoming
+            case 3:
+                one = self.world.rng.choice(sorted(core))
+                self.world.cut |= {link for link in outgoing | incoming if one not in link}
+            case _:
+                self.world.cut |= outgoing | incoming
+
+    def _heal_everything(self) -> int:
+        """Everybody is well, and no word from the bad times arrives any more: all members come to hold the same, and
+        nobody waits for an answer.
+        """
+        world = self.world
+        world.cut.clear()
+        for member in self.members.values():
+            member.resume()
+            if not member.is_up:
+                member.start()
+        if world.trace is not None:
+            world.say("==", "HEALED: everything")
+        world.run_until(world.now)  # What paused nodes still had in their buffers.
+        world.forget_messages()
+        start = world.now
+        while world.now < start + CATCH_UP_TIME:
+            world.run_until(world.now + TICK)
+            if self._is_level():
+                return (world.now - start) // TICK
+        states = ", ".join(f"{m}: {m.raft.role.value} {m.raft.term} {m.raft.applied_index}" for m in self._all())
+        raise Violation("everybody catches up", f"not within {CATCH_UP_TIME // TICK} ticks: {states}")
+
+    def _all(self) -> list[Member]:
+        return list(self.members.values())
+
+    def _leader(self) -> Member | None:
+        leaders = [member for member in self._all() if member.raft.role is RoleName.LEADER]
+        return max(leaders, key=lambda member: member.raft.term) if leaders else None
+
+    def _is_level(self) -> bool:
+        leader = self._leader()
+        if leader is None or leader.raft.membership.is_joint:
+            return False
+        last = leader.raft.last_index
+        members = [self.members[node] for node in leader.raft.membership.members]
+        return all(
+            member.machine.applied_index == member.raft.commit_index == last
+            and member.machine.chain == leader.machine.chain
+            and member.is_idle
+            for member in members
+        )
+
+    def _stay_quiet(self) -> None:
+        """Nothing is wrong any more: no election, and a write at every member succeeds."""
+        leader = self._leader()
+        assert leader is not None
+        term = leader.raft.term
+        calls = [self.put(self.members[node]) for node in leader.raft.membership.members]
+        self.world.run_until(self.world.now + QUIET_TIME)
+        self._check()
+        if leader.raft.term != term or leader.raft.role is not RoleName.LEADER:
+            raise Violation("quiet after healing", f"{leader} led term {term}, now it is {leader.raft.term}")
+        if not all(call.is_done for call in calls) or not self._is_level():
+            raise Violation("writes succeed after healing", f"in term {term} under {leader}")

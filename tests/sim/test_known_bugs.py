@@ -1,0 +1,28 @@
+"""The checkers can fail: every known bug, planted, is caught by some seed. `make mutants` prints the whole table."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.__main__ import Failure, run_seed
+from tests.sim.known_bugs import BUGS, KnownBug, planted
+from tests.sim.mutants import hunt
+
+SEEDS_MAX = 60
+
+
+@pytest.mark.parametrize("known", BUGS, ids=lambda known: f"{known.number}-{known.name}")
+def test_planted_bug_is_caught(known: KnownBug) -> None:
+    assert hunt(known, seeds_max=SEEDS_MAX) is not None
+
+
+def test_a_bug_is_gone_once_it_is_pulled_out() -> None:
+    known = next(known for known in BUGS if known.name == "second_vote_in_a_term")
+    with planted(known):
+        assert isinstance(run_seed(0), Failure)
+
+    assert not isinstance(run_seed(0), Failure)
+
+
+def test_bugs_have_names_of_their_own() -> None:
+    assert len({known.name for known in BUGS}) == len(BUGS) >= 30
