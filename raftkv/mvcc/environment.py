@@ -36,8 +36,8 @@ GROWTH_FACTOR = 2
 _SPACE_TEXTS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _SHORT_WRITE_TEXT = os.strerror(errno.EIO)
 """What LMDB says when the disk took a part of a write: the rest found no space, as a rule."""
-NO_SPACE_BYTES = 1 << 20
-"""With less than this left on the disk, a short write is put down to that."""
+NO_SPACE_BYTES = 64 << 20
+"""With less than this left on the disk, a short write is put down to that: a commit may need as much, and gives it back."""
 _CORRUPTION = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
@@ -68,7 +68,7 @@ def lmdb_errors(what: str, place: Path | int | None = None) -> Iterator[None]:
         raise CorruptionError(f"cannot {what}: {error}") from error
     except lmdb.Error as error:
         if isinstance(error, lmdb.DiskError) or _means_no_space(str(error), place):
-            raise DiskFullError(f"cannot {what}: {error}") from error
+            raise DiskFullError(f"cannot {what}: the disk is full ({error})") from error
         raise StorageError(f"cannot {what}: {error}") from error
 
 
