@@ -15,11 +15,12 @@
 - `node.py` feeds the core and carries out its `Ready`; nothing there waits, so no decision is made on stale state.
 - `proposals.py` holds commands through elections and makes proposing them twice harmless; `reads.py` does the same for reads.
 - `applier.py` is the thread that owns LMDB. A slow disk or a long apply delays answers, never heartbeats.
+- `saves.py` keeps promises until the disk has kept them; `leader_watch.py`, `succession.py`: waiting for a leader, becoming one.
 - `snapshots.py`, `compaction.py`: followers that fall behind, and a log that stays bounded.
 - `recovery.py`: what a crash may leave behind, and what is made of it.
 - `ports.py`: the three things a node needs from the world, so that a simulator can provide them.
 
-Not done: connection-loss evidence for faster elections, health-driven hand-over, a flight record.
+Not done: health-driven hand-over, a flight record.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,15 +39,17 @@ from raftkv.node.events import (
     SnapshotReceived,
 )
 from raftkv.node.inbox import Inbox
+from raftkv.node.leader_watch import LeaderWatch
 from raftkv.node.ports import ApplierPort, LogPort, TransportPort
 from raftkv.node.proposals import Proposals, Submission
 from raftkv.node.reads import READS_PER_JOB_MAX, Read, Reads, run_jobs
+from raftkv.node.saves import SaveQueue
 from raftkv.node.snapshots import SnapshotDuty
 from raftkv.node.succession import Succession
 from raftkv.pb import rpc_pb2
 from raftkv.raft import ProposalDropped, Raft, Ready, RoleName
-from raftkv.raft.messages import InstallSnapshot, Message
-from raftkv.raft.ready import Save, SoftState
+from raftkv.raft.messages import InstallSnapshot
+from raftkv.raft.ready import SoftState
 from raftkv.raft.types import NO_NODE, NodeId, SnapshotMeta
 from raftkv.statemachine import StateMachine
 
@@ -103,13 +106,11 @@ class Node:
         self._succession = Succession(raft, self.inbox)
         self._reads = Reads(first_context=incarnation << CONTEXT_BITS)
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
-        self._held_saves: list[tuple[Save, tuple[Message, ...]]] | None = None
-        self._messages_after: dict[int, tuple[Message, ...]] = {}
         self._ticks_since_proposal = 0
         self._is_leader_awaited = False
         """The core would not take something: try again with the next tick."""
         self._tick_handle: asyncio.TimerHandle | None = None
-        self._leader_waiters: list[asyncio.Future[None]] = []
+        self._leader_watch = LeaderWatch()
         self._apply_queued_index = raft.applied_index
         self._has_stopped = False
 
@@ -118,6 +119,7 @@ class Node:
         self._log_writer = log_writer
         self._transport = transport
         self._applier = applier
+        self._saves = SaveQueue(log_writer, transport, self.inbox)
         self._snapshots = SnapshotDuty(self._raft, applier, transport, self.inbox, directory=snapshot_dir)
         self._publish_peers()
         self._next_tick_at = self._loop.time() + self._config.tick_s
@@ -212,9 +214,7 @@ class Node:
         """
         self._check_running()
         while self._raft.leader == NO_NODE:
-            waiter = self._loop.create_future()
-            self._leader_waiters.append(waiter)
-            await waiter
+            await self._leader_watch.next_leader()
 
     def transfer_leadership(self, target: NodeId = NO_NODE) -> None:
         """Ask for another leader: `target`, or the most up-to-date follower."""
@@ -226,16 +226,10 @@ class Node:
         if self._raft.role is not RoleName.LEADER or len(self._raft.membership.voters) < 2 or self._has_stopped:
             return
         self.transfer_leadership()
-        deadline = self._loop.time() + self._config.transfer_wait_s
-        while (
-            self._raft.leader in (NO_NODE, self._raft.node_id)
-            and self._loop.time() < deadline
-            and not self._has_stopped
-        ):
-            waiter = self._loop.create_future()
-            self._leader_waiters.append(waiter)
-            await asyncio.wait([waiter], timeout=self._config.tick_s)
-            waiter.cancel()  # Nobody looks at it any more: it must not be failed when the node stops.
+        with suppress(TimeoutError, Unavailable):
+            async with asyncio.timeout(self._config.transfer_wait_s):
+                while self._raft.leader in (NO_NODE, self._raft.node_id):
+                    await self._leader_watch.next_leader()
 
     def stop(self, message: str = STOPPED) -> None:
         """Stop ticking and answering. What callers still wait for fails with its truthful outcome."""
@@ -246,9 +240,7 @@ class Node:
             self._tick_handle.cancel()
         self.proposals.fail_all(message)
         self._reads.fail_all(message)
-        for waiter in self._leader_waiters:
-            if not waiter.done():
-                waiter.set_exception(Unavailable(message, outcome=Outcome.NOT_APPLIED))
+        self._leader_watch.fail_all(message)
         self._succession.cancel()
         self._snapshots.cancel()
         self.inbox.wake()
@@ -295,8 +287,7 @@ class Node:
                 for message in messages:
                     self._raft.step(message)
             case Saved(mark):
-                if mark.sequence in self._messages_after:
-                    self._transport.send(self._messages_after.pop(mark.sequence))
+                self._saves.saved(mark)
                 self._raft.saved(mark)
             case Applied(index, batches, members_changed):
                 self._raft.applied(index)
@@ -359,12 +350,11 @@ class Node:
         if ready.messages:
             self._transport.send(ready.messages)
         if ready.install is not None:
-            assert self._held_saves is None, "a snapshot arrived while another is being installed"
-            self._held_saves = []
+            self._saves.hold()
             self._snapshots.install(ready.install)
             self._apply_queued_index = ready.install.index
         if ready.save is not None:
-            self._save(ready.save, ready.messages_after_save)
+            self._saves.save(ready.save, ready.messages_after_save)
         else:
             assert not ready.messages_after_save, "promises about our disk without a save"
         if ready.committed:
@@ -383,17 +373,9 @@ class Node:
         if ready.soft_state is not None:
             self._soft_state_changed(ready.soft_state)
 
-    def _save(self, save: Save, messages: tuple[Message, ...]) -> None:
-        if self._held_saves is not None:
-            self._held_saves.append((save, messages))
-            return
-        if messages:
-            self._messages_after[save.mark.sequence] = messages
-        self._log_writer.save(save, lambda mark: self.inbox.post(Saved(mark)))
-
     def _take_snapshot(self, message: InstallSnapshot, path: Path) -> None:
         """One at a time, to its end: a second one that comes in between is as good as lost, and sent again if it is needed."""
-        if self._held_saves is not None:
+        if self._saves.is_holding:
             path.unlink(missing_ok=True)
             return
         self._snapshots.offer(message, path)
@@ -402,12 +384,8 @@ class Node:
         self._snapshots.discard_received()
 
     def _installed(self, index: int) -> None:
-        """The snapshot is the state. Only now may the log on disk start anew behind it: a crash in between leaves a state
-        machine ahead of its log, which a restart understands, and never a log that begins behind a gap.
-        """
-        held, self._held_saves = self._held_saves or [], None
-        for save, messages in held:
-            self._save(save, messages)
+        """The snapshot is the state: what was held back for it goes on."""
+        self._saves.release()
         self._retention.reset()
         self._raft.applied(index)
         self._applier.call(lambda machine: machine.members, self._members_changed)
@@ -439,10 +417,7 @@ class Node:
             log.warning("no leader at term %d; this node is %s", state.term, state.role.value)
             return
         log.info("%s leads at term %d; this node is %s", name, state.term, state.role.value)
-        for waiter in self._leader_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._leader_waiters.clear()
+        self._leader_watch.leader_known()
         self._ask_again()
 
     def name_of(self, node: NodeId) -> str:
@@ -458,7 +433,7 @@ class Node:
 
     def _compact_log(self, durable_index: int) -> None:
         index = self._retention.compactable(durable_index, at_most=self._snapshots.oldest_index_in_use)
-        if index >= self._raft.first_index and self._held_saves is None:
+        if index >= self._raft.first_index and not self._saves.is_holding:
             term = self._raft.term_at(index)
             assert term is not None, f"applied entry {index} is not in the log"
             self._log_writer.compact(SnapshotMeta(index, term, self._raft.membership_at(index)))
