@@ -89,7 +89,10 @@ async def test_a_closed_sync_client_leaves_no_thread_behind(store: FakeStore) ->
 
 async def test_a_forgotten_client_warns(store: FakeStore) -> None:
     kv = raftkv.connect(store.address)
-    await asyncio.to_thread(kv.put, "k", "v")
+    # A thread that ends: one of a pool may still hold the client when the put has returned.
+    user = threading.Thread(target=kv.put, args=("k", "v"))
+    user.start()
+    await asyncio.to_thread(user.join)
 
     forgotten = [kv]
     del kv
