@@ -80,6 +80,7 @@ class Member:
         self.proposals = Proposals(self.id, self.incarnation)
         self.reads = Reads(first_context=self.incarnation << CONTEXT_BITS)
         self._contexts: dict[int, int] = {}
+        self._sync_number = 0
         self._saves: deque[tuple[Save | SnapshotMeta, tuple[Message, ...]]] = deque()
         self._held_saves: list[tuple[Save, tuple[Message, ...]]] | None = None
         self._jobs: deque[Any] = deque()
@@ -125,6 +126,16 @@ class Member:
         for handler, arguments in self._postponed:
             self.world.after(0, handler, *arguments)
         self._postponed = []
+
+    def recover(self) -> None:
+        """Whatever ailed it is over: it runs, and its disk is quick from now on."""
+        self.slow_disk = 1
+        if not self.is_up:
+            self.start()
+            return
+        self.resume()
+        if self._saves:
+            self._begin_sync()
 
     def _is_other_life(self, incarnation: int, handler: Any, *arguments: Any) -> bool:
         """Whether an event is for nobody, or has to wait until the process goes on."""
@@ -331,9 +342,13 @@ class Member:
             self._queue_save(save, messages)
 
     def _queue_save(self, save: Save | SnapshotMeta, messages: tuple[Message, ...]) -> None:
-        if not self._saves:
-            self.world.after(self._save_delay(), self._saves_done, self.incarnation)
         self._saves.append((save, messages))
+        if len(self._saves) == 1:
+            self._begin_sync()
+
+    def _begin_sync(self) -> None:
+        self._sync_number += 1
+        self.world.after(self._save_delay(), self._saves_done, self.incarnation, self._sync_number)
 
     def _save_delay(self) -> int:
         swarm: Swarm = self.world.swarm
@@ -341,9 +356,9 @@ class Member:
             return self.world.about(min(swarm.save_delay, 2 * MS))
         return self.world.about(swarm.save_delay) * self.slow_disk
 
-    def _saves_done(self, incarnation: int) -> None:
+    def _saves_done(self, incarnation: int, number: int) -> None:
         """What was handed over when this sync began is durable; what came since waits for the next one."""
-        if self._is_other_life(incarnation, self._saves_done, incarnation):
+        if self._is_other_life(incarnation, self._saves_done, incarnation, number) or number != self._sync_number:
             return
         for _ in range(self.world.rng.randrange(1, len(self._saves) + 1)):
             save, messages = self._saves.popleft()
@@ -352,7 +367,7 @@ class Member:
                 self._send(messages)
                 self.raft.saved(save.mark)
         if self._saves:
-            self.world.after(self._save_delay(), self._saves_done, incarnation)
+            self._begin_sync()
         self.advance()
 
     def _write(self, save: Save | SnapshotMeta) -> None:

@@ -21,7 +21,7 @@ from tests.sim.world import World
 QUORUM_TIME = 40 * ELECTION_TIMEOUT
 """Within this a healed quorum has elected a leader and committed something."""
 CATCH_UP_TIME = 60 * ELECTION_TIMEOUT
-QUIET_TIME = 5 * ELECTION_TIMEOUT
+QUIET_TIME = 7 * ELECTION_TIMEOUT
 OUTSTANDING_MAX = 30
 """Calls that one node is given before earlier ones are answered."""
 CHECK_INTERVAL = 5 * TICK
@@ -151,12 +151,8 @@ class Run:
         core = self._pick_core()
         world.is_hostile = False
         world.cut.clear()
-        for member in self.members.values():
-            member.slow_disk = 1
-            if member.id in core:
-                member.resume()
-                if not member.is_up:
-                    member.start()
+        for node in sorted(core):
+            self.members[node].recover()
         for node in sorted(set(self.members) - core):
             self._spoil(self.members[node], core)
         if world.trace is not None:
@@ -227,9 +223,7 @@ class Run:
         world = self.world
         world.cut.clear()
         for member in self.members.values():
-            member.resume()
-            if not member.is_up:
-                member.start()
+            member.recover()
         if world.trace is not None:
             world.say("==", "HEALED: everything")
         world.run_until(world.now)  # What paused nodes still had in their buffers.
@@ -256,21 +250,25 @@ class Run:
         last = leader.raft.last_index
         members = [self.members[node] for node in leader.raft.membership.members]
         return all(
-            member.machine.applied_index == member.raft.commit_index == last
+            (member.raft.term, member.raft.leader) == (leader.raft.term, leader.id)
+            and member.machine.applied_index == member.raft.commit_index == last
             and member.machine.chain == leader.machine.chain
             and member.is_idle
             for member in members
         )
 
     def _stay_quiet(self) -> None:
-        """Nothing is wrong any more: no election, and a write at every member succeeds."""
+        """Nothing is wrong any more: no election, a write at every member succeeds, and nobody else fills the log."""
+        self.world.run_until(self.world.now + 3 * ELECTION_TIMEOUT)  # Who was removed notices the silence.
         leader = self._leader()
         assert leader is not None
-        term = leader.raft.term
+        term, before = leader.raft.term, leader.raft.last_index
         calls = [self.put(self.members[node]) for node in leader.raft.membership.members]
         self.world.run_until(self.world.now + QUIET_TIME)
         self._check()
         if leader.raft.term != term or leader.raft.role is not RoleName.LEADER:
             raise Violation("quiet after healing", f"{leader} led term {term}, now it is {leader.raft.term}")
+        if leader.raft.last_index > before + 2 * len(calls):
+            raise Violation("quiet after healing", f"{len(calls)} writes, {leader.raft.last_index - before} entries")
         if not all(call.is_done for call in calls) or not self._is_level():
             raise Violation("writes succeed after healing", f"in term {term} under {leader}")
