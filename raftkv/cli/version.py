@@ -7,10 +7,12 @@ import click
 from raftkv.cli.lazy import CliCommand
 from raftkv.version import ETCD_API_VERSION, __version__
 
+API_VERSION = ETCD_API_VERSION.rpartition(".")[0]
+
 
 def version_text() -> str:
-    """Two lines, as `etcdctl version`; the API version is etcd's minor version."""
-    return f"raftkv version: {__version__}\nAPI version: {ETCD_API_VERSION.rpartition('.')[0]}"
+    """Two lines, as `etcdctl version`."""
+    return f"raftkv version: {__version__}\nAPI version: {API_VERSION}"
 
 
 @click.command("version", cls=CliCommand, examples="raftkv version")
