@@ -40,6 +40,7 @@ from raftkv.node.events import (
 )
 from raftkv.node.inbox import Inbox
 from raftkv.node.leader_watch import LeaderWatch
+from raftkv.node.patience import Patience
 from raftkv.node.ports import ApplierPort, LogPort, TransportPort
 from raftkv.node.proposals import Proposals, Submission
 from raftkv.node.reads import READS_PER_JOB_MAX, Read, Reads, run_jobs
@@ -106,9 +107,11 @@ class Node:
         self._succession = Succession(raft, self.inbox)
         self._reads = Reads(first_context=incarnation << CONTEXT_BITS)
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
-        self._ticks_since_proposal = 0
+        self._patience = Patience(config.repropose_ticks)
         self._is_leader_awaited = False
         """The core would not take something: try again with the next tick."""
+        self._is_cut_short = False
+        """Not everything unresolved could be proposed again."""
         self._tick_handle: asyncio.TimerHandle | None = None
         self._leader_watch = LeaderWatch()
         self._apply_queued_index = raft.applied_index
@@ -261,9 +264,8 @@ class Node:
             self._fail(error)
             return
         self._is_leader_awaited = False
-        self._ticks_since_proposal += 1
-        if self._ticks_since_proposal >= self._config.repropose_ticks:
-            self._ask_again()
+        if self._patience.tick() and (self._is_cut_short or self._raft.role is not RoleName.LEADER):
+            self._ask_again()  # A leader's own log loses nothing: what it took in need not be said twice.
         self.inbox.wake()
 
     def _advance(self) -> None:
@@ -293,6 +295,7 @@ class Node:
                 self._raft.applied(index)
                 for batch in batches:
                     self.proposals.resolve(batch.sequence, batch.answers)
+                    self._patience.moved()
                 if members_changed:
                     self._applier.call(lambda machine: machine.members, self._members_changed)
             case Called(done, result):
@@ -327,23 +330,23 @@ class Node:
                 self._is_leader_awaited = True
                 return
             if self.proposals.in_flight_count == 1:
-                self._ticks_since_proposal = 0
+                self._patience.moved()
         context = self._reads.next_round()
         if context is not None:
             self._raft.read_index(context)
 
     def _ask_again(self) -> None:
         """Leadership changed, or something we sent to the leader may be lost: ask for everything unresolved once more."""
-        self._ticks_since_proposal = 0
         self._reads.ask_again()
+        self._is_cut_short = False
         if self._raft.leader == NO_NODE:
             return
         try:
             for batch in self.proposals.unresolved():
                 self._raft.propose([batch.proposal])
         except ProposalDropped:
-            self._is_leader_awaited = True
-            self._ticks_since_proposal = self._config.repropose_ticks  # Try again with the next tick.
+            self._is_leader_awaited = self._is_cut_short = True
+            self._patience.refused()
 
     def _carry_out(self, ready: Ready) -> None:
         """Do what a Ready asks for; see `raftkv.raft.ready` for the contract."""
@@ -369,7 +372,7 @@ class Node:
             self._snapshots.send_to(node)
         if ready.proposals_rejected:
             self._is_leader_awaited = True
-            self._ticks_since_proposal = self._config.repropose_ticks
+            self._patience.refused()
         if ready.soft_state is not None:
             self._soft_state_changed(ready.soft_state)
 
@@ -418,6 +421,7 @@ class Node:
             return
         log.info("%s leads at term %d; this node is %s", name, state.term, state.role.value)
         self._leader_watch.leader_known()
+        self._patience.moved()
         self._ask_again()
 
     def name_of(self, node: NodeId) -> str:
