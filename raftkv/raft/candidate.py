@@ -9,6 +9,7 @@ What may not live here: granting votes (`raft`), anything that changes term or r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from raftkv.raft.errors import ProposalDropped
 from raftkv.raft.messages import Message, PreVoteRequest, PreVoteResponse, ProposeRejected, VoteRequest, VoteResponse
@@ -22,6 +23,8 @@ class _Campaign:
     """What both campaigns share: a poll, and nobody to pass requests on to."""
 
     __slots__ = ("_votes",)
+    prize: ClassVar[Transition]
+    """What a won poll leads to."""
 
     def __init__(self) -> None:
         self._votes: dict[NodeId, bool] = {}
@@ -44,15 +47,23 @@ class _Campaign:
     def transfer_leadership(self, state: State, target: NodeId) -> None:
         pass
 
-    def _count(self, state: State, voter: NodeId, *, granted: bool) -> VoteResult:
+    def _decide(self, state: State, voter: NodeId, *, granted: bool) -> Transition | None:
+        """Count a voter's first answer; what follows from all answers so far, None if nothing yet."""
         self._votes.setdefault(voter, granted)
-        return vote_result(state.membership, self._votes)
+        match vote_result(state.membership, self._votes):
+            case VoteResult.WON:
+                return self.prize
+            case VoteResult.LOST:
+                return ToFollower(state.term)
+            case VoteResult.PENDING:
+                return None
 
 
 class PreCandidate(_Campaign):
     """Asks for pre-votes in the term it would campaign in; its own term and vote stay as they are."""
 
     name = RoleName.PRE_CANDIDATE
+    prize = ToCandidate()
     __slots__ = ()
 
     def start(self, state: State) -> Transition | None:
@@ -78,20 +89,12 @@ class PreCandidate(_Campaign):
                 pass
         return None
 
-    def _decide(self, state: State, voter: NodeId, *, granted: bool) -> Transition | None:
-        match self._count(state, voter, granted=granted):
-            case VoteResult.WON:
-                return ToCandidate()
-            case VoteResult.LOST:
-                return ToFollower(state.term)
-            case VoteResult.PENDING:
-                return None
-
 
 class Candidate(_Campaign):
     """Asks for votes in its own, new term, for which it has voted for itself."""
 
     name = RoleName.CANDIDATE
+    prize = ToLeader()
     __slots__ = ()
 
     def start(self, state: State, *, leadership_transfer: bool) -> None:
@@ -122,12 +125,3 @@ class Candidate(_Campaign):
             case _:
                 pass
         return None
-
-    def _decide(self, state: State, voter: NodeId, *, granted: bool) -> Transition | None:
-        match self._count(state, voter, granted=granted):
-            case VoteResult.WON:
-                return ToLeader()
-            case VoteResult.LOST:
-                return ToFollower(state.term)
-            case VoteResult.PENDING:
-                return None
