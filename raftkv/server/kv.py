@@ -73,12 +73,10 @@ class KvService:
         """
         try:
             command = store_pb2.Command(**operation)  # type: ignore[arg-type]  # One of the fields of its oneof.
-            commands = store_pb2.BatchRequest(commands=(command,)).SerializeToString()
-            store_pb2.CommandBatch.FromString(commands)
         except DecodeError:
             raise InvalidArgument(NESTED_TOO_DEEPLY) from None
         self._limits.check(command, self._node)
-        return commands
+        return store_pb2.BatchRequest(commands=(command,)).SerializeToString()
 
     async def _submit(self, commands: bytes, hold_s: float) -> Any:
         (answer,) = await self._node.submit(commands, 1, timeout_s=hold_s)
