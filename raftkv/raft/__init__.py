@@ -33,8 +33,8 @@ term, it is committed and comes out in `Ready.committed`, on every node in the s
 
 How it is laid out: `types`, `messages`, `config`, `ready` are the vocabulary. `quorum`, `log`, `membership`, `progress`,
 `read_index`, `saves` are small machines that know nothing of each other. `state` is what all roles share. `follower`,
-`candidate`, `leader` (with `replication`) hold what only a role needs; their handlers *return* a transition, and `raft` is
-the only file that carries one out. `answers` holds what every role answers alike.
+`candidate`, `leader` (with `replication`) hold what only a role needs; their handlers *return* a transition, and `roles` is
+the only file that carries one out. `raft` is the face of it all. `answers` holds what every role answers alike.
 
 Decisions worth knowing:
 

@@ -1,7 +1,7 @@
 """Answers that do not depend on the role: votes, pre-votes, and refusals.
 
 Functions of the shared `State`. They fill the outbox and change nothing else: when one says that a vote is granted, it is
-`raft.Raft` that casts it.
+`roles.Roles` that casts it.
 """
 
 from __future__ import annotations

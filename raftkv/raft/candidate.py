@@ -3,7 +3,7 @@
 PreVote (dissertation §9.6) keeps a node that cannot win - cut off, removed, behind - from driving the term up. A
 candidate's own vote counts like anyone's: once it is on disk.
 
-What may not live here: granting votes (`raft`), anything that changes term or role.
+What may not live here: granting votes (`roles`), anything that changes term or role.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The follower: accepts the leader's log, passes requests on to it, and campaigns when it has been silent for too long.
 
-What may not live here: votes (every role answers them alike: `raft`), anything that changes term or role.
+What may not live here: votes (every role answers them alike: `roles`), anything that changes term or role.
 """
 
 from __future__ import annotations

@@ -1,17 +1,14 @@
-"""One Raft node, as a value that is stepped: the only file that changes term, vote or role.
+"""One Raft node as the shell sees it: inputs are method calls, outputs come from `ready()`, and it can be looked at.
 
-Inputs are method calls, outputs come from `ready()`; see `raftkv.raft.ready` for the contract. Rules that hold for every
-role live here (terms, votes); what a role does with a message lives with the role. No clock, no I/O, no randomness of its
-own, no logging, no lock: whoever owns a `Raft` calls it from one task.
+See `raftkv.raft.ready` for the contract. No clock, no I/O, no randomness of its own, no logging, no lock: whoever owns a
+`Raft` calls it from one task. What may not live here: any change of term, vote or role (`roles`), and what a role does.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TypeVar
 
-from raftkv.raft.answers import answer_pre_vote, answer_vote, refuse_request, refuse_stale_leader
 from raftkv.raft.candidate import Candidate, PreCandidate
 from raftkv.raft.config import RaftConfig
 from raftkv.raft.errors import NotLeader
@@ -19,22 +16,11 @@ from raftkv.raft.follower import Follower
 from raftkv.raft.leader import Leader
 from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipChange, MembershipHistory
-from raftkv.raft.messages import (
-    AppendRequest,
-    HeartbeatRequest,
-    InstallSnapshot,
-    Message,
-    PreVoteRequest,
-    PreVoteResponse,
-    ProposeRejected,
-    ProposeRequest,
-    ReadIndexRequest,
-    TransferLeadership,
-    VoteRequest,
-)
+from raftkv.raft.messages import Message
 from raftkv.raft.ready import Ready, RoleName, SoftState
+from raftkv.raft.roles import Role, Roles
 from raftkv.raft.saves import Saves
-from raftkv.raft.state import Outbox, State, ToCandidate, ToFollower, ToLeader, ToPreCandidate, Transition
+from raftkv.raft.state import Outbox, State, ToPreCandidate
 from raftkv.raft.status import RaftStatus
 from raftkv.raft.types import (
     NO_NODE,
@@ -47,8 +33,6 @@ from raftkv.raft.types import (
     SavedMark,
     SnapshotMeta,
 )
-
-_T = TypeVar("_T")
 
 
 class Raft:
@@ -89,23 +73,24 @@ class Raft:
             log=log,
             memberships=memberships,
             saves=Saves(hard_state),
-            term=hard_state.term,
-            vote=hard_state.vote,
+            # A log that is ahead of the term: we died between an entry and its term (applied before our log was saved, or
+            # a save torn in two). Whatever we promised in that term was never sent.
+            term=max(hard_state.term, log.last_term),
+            vote=hard_state.vote if hard_state.term >= log.last_term else NO_NODE,
         )
-        if log.last_term > hard_state.term:
-            # We died between an entry and its term: applied before our log was saved, or a save torn in two. Whatever we
-            # promised in that term was never sent.
-            self._state.term, self._state.vote = log.last_term, NO_NODE
-        self._state.draw_election_timeout()
-        self._role: Follower | PreCandidate | Candidate | Leader = Follower()
+        self._roles = Roles(self._state)
         self._soft_state = self._current_soft_state()
+
+    @property
+    def _role(self) -> Role:
+        return self._roles.role
 
     # Inputs
 
     def tick(self) -> None:
         """One tick of time has passed."""
         self._state.saves.tick(self._state.log.commit_index)
-        self._follow(self._role.tick(self._state))
+        self._roles.follow(self._role.tick(self._state))
 
     def step(self, message: Message) -> None:
         """Take a message from a peer.
@@ -116,13 +101,7 @@ class Raft:
         state = self._state
         assert message.receiver == state.node_id, f"{message} at node {state.node_id}"
         assert message.sender != state.node_id, f"{message} from ourselves"
-        if message.term > state.term:
-            if not self._on_higher_term(message):
-                return
-        elif message.term < state.term:
-            self._on_lower_term(message)
-            return
-        self._dispatch(message)
+        self._roles.step(message)
 
     def propose(self, proposals: Sequence[Proposal]) -> None:
         """Append to the log, all or nothing; a follower passes them on to its leader.
@@ -152,7 +131,7 @@ class Raft:
         """
         if not isinstance(self._role, Leader):
             raise NotLeader(self._state.leader)
-        self._follow(self._role.propose_membership(self._state, change, data))
+        self._roles.follow(self._role.propose_membership(self._state, change, data))
 
     def read_index(self, context: int) -> None:
         """Ask for a log index at which a local read is linearizable.
@@ -177,7 +156,7 @@ class Raft:
     def campaign(self) -> None:
         """Ask for pre-votes now. Does nothing if this node leads, campaigns in earnest already, or is no voter."""
         if self._state.may_campaign and isinstance(self._role, Follower | PreCandidate):
-            self._follow(ToPreCandidate())
+            self._roles.follow(ToPreCandidate())
 
     def leader_gone(self) -> None:
         """The shell has evidence (not mere silence) that the leader's process is dead: its lease on our vote is void."""
@@ -189,7 +168,7 @@ class Raft:
         state = self._state
         state.log.saved_to(state.saves.completed(mark))
         if isinstance(self._role, Leader | Candidate):
-            self._follow(self._role.saved(state))
+            self._roles.follow(self._role.saved(state))
 
     def applied(self, index: int) -> None:
         """The state machine has applied everything up to `index`."""
@@ -255,114 +234,6 @@ class Raft:
 
     def _current_soft_state(self) -> SoftState:
         return SoftState(self._state.leader, self._role.name, self._state.term)
-
-    # Terms and votes
-
-    def _on_higher_term(self, message: Message) -> bool:
-        """A message from a later term (Raft paper §5.1). False: do not look at it any further."""
-        state = self._state
-        match message:
-            case PreVoteRequest() | PreVoteResponse(granted=True):
-                return True  # A question about a term that may never come, and its answer.
-            case VoteRequest() if state.in_lease and not message.leadership_transfer:
-                return False  # We hear a leader: whoever asks does not (§4.2.3). Not even our term changes.
-            case AppendRequest() | HeartbeatRequest() | InstallSnapshot():
-                self._follow(ToFollower(message.term, message.sender))
-            case _:
-                self._follow(ToFollower(message.term))
-        return True
-
-    def _on_lower_term(self, message: Message) -> None:
-        """A message from an earlier term: most are void, and some senders must learn that time has moved on."""
-        state = self._state
-        match message:
-            case AppendRequest() | HeartbeatRequest() | InstallSnapshot():
-                refuse_stale_leader(state, message)
-            case PreVoteRequest() | VoteRequest():
-                self._dispatch(message)  # Refused, with our term.
-            case ProposeRequest() | ReadIndexRequest() | TransferLeadership():
-                self._dispatch(message)  # Requests, not claims: a term does not make them wrong.
-            case PreVoteResponse(granted=False) if isinstance(self._role, PreCandidate):
-                self._dispatch(message)  # "I hear a leader", says a voter whose term is below ours.
-            case ProposeRejected():
-                state.outbox.proposals_rejected = True
-            case _:
-                pass
-
-    def _dispatch(self, message: Message) -> None:
-        state = self._state
-        match message:
-            case PreVoteRequest():
-                answer_pre_vote(state, message)
-            case VoteRequest():
-                if answer_vote(state, message):
-                    state.vote = message.sender
-                    state.election_elapsed_ticks = 0
-            case ProposeRequest() | ReadIndexRequest() if not isinstance(self._role, Leader):
-                refuse_request(state, message)
-            case AppendRequest() | HeartbeatRequest() | InstallSnapshot() if state.leader != message.sender:
-                assert state.leader == NO_NODE, f"{state.leader} and {message.sender} lead term {state.term}"
-                self._follow(ToFollower(message.term, message.sender))
-                self._follow(self._role.step(state, message))
-            case _:
-                self._follow(self._role.step(state, message))
-
-    # Roles
-
-    def _follow(self, transition: Transition | None) -> None:
-        while transition is not None:
-            transition = self._change_role(transition)
-        self._state.log.check_cursors()
-
-    def _change_role(self, transition: Transition) -> Transition | None:
-        state = self._state
-        match transition:
-            case ToFollower(term, leader):
-                self._become_follower(term, leader)
-                return None
-            case ToPreCandidate():
-                assert state.may_campaign, f"{state.node_id} campaigns and is no voter"
-                role = self._enter(PreCandidate())
-                self._start_campaign_clock()
-                return role.start(state)
-            case ToCandidate(leadership_transfer):
-                assert state.may_campaign, f"{state.node_id} campaigns and is no voter"
-                candidate = self._enter(Candidate())
-                state.term += 1
-                state.vote = state.node_id
-                self._start_campaign_clock()
-                candidate.start(state, leadership_transfer=leadership_transfer)
-                return None  # Even a lone voter waits: its own vote counts once it is saved.
-            case ToLeader():
-                assert isinstance(self._role, Candidate), f"a {self._role.name.value} cannot become leader"
-                assert state.vote == state.node_id, f"leader in term {state.term} voted for {state.vote}"
-                state.leader = state.node_id
-                self._enter(Leader(state))
-                return None
-
-    def _become_follower(self, term: int, leader: NodeId) -> None:
-        state = self._state
-        assert term >= state.term, f"term {term} after {state.term}"
-        if not (isinstance(self._role, Follower) and term == state.term and state.leader == NO_NODE):
-            if isinstance(self._role, Leader):
-                state.election_elapsed_ticks = 0  # It did not wait for a leader so far: it was one.
-            self._enter(Follower())
-            state.draw_election_timeout()
-        if term > state.term:
-            state.term = term
-            state.vote = NO_NODE
-        state.leader = leader
-
-    def _start_campaign_clock(self) -> None:
-        self._state.leader = NO_NODE
-        self._state.election_elapsed_ticks = 0
-        self._state.draw_election_timeout()
-
-    def _enter(self, role: _T) -> _T:
-        assert isinstance(role, Follower | PreCandidate | Candidate | Leader)
-        self._role.leave(self._state)
-        self._role = role
-        return role
 
     # What it looks like from outside
 

@@ -6,7 +6,7 @@ and a third one brings 5@2 back (save 3). Save 1 comes back; index and term fit 
 5@2 would be a lie: save 2 is still to overwrite it. So a truncation lowers what *every* save already in flight can prove;
 nothing raises it again. That is exact, where a comparison of terms is not.
 
-What may not live here: what is done about it (`raft`, `leader`, `candidate`).
+What may not live here: what is done about it (`roles`, `leader`, `candidate`).
 """
 
 from __future__ import annotations

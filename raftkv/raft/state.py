@@ -1,7 +1,7 @@
 """What every role shares: term, vote, log, membership, timers, and the outbox that becomes the next `Ready`.
 
 Roles read it, extend the log and fill the outbox. They do not touch `term` and `vote`, and they do not change role: a
-handler *returns* a `Transition`, which `raft.Raft` carries out.
+handler *returns* a `Transition`, which `roles.Roles` carries out.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from raftkv.raft import (
 from raftkv.raft.candidate import Candidate
 from raftkv.raft.follower import Follower
 from raftkv.raft.log import Log
+from raftkv.raft.roles import Roles
 from raftkv.raft.state import State, ToCandidate
 from tests.sim.planting import Planter, bug, nothing
 
@@ -67,15 +68,15 @@ def second_vote_in_a_term(plant: Planter) -> None:
 
 @bug(17, seed=244)
 def stale_votes_are_counted(plant: Planter) -> None:
-    original = Raft._on_lower_term
+    original = Roles._on_lower_term
 
-    def on_lower_term(self: Raft, message: Message) -> None:
-        if isinstance(message, VoteResponse) and isinstance(self._role, Candidate):
+    def on_lower_term(self: Roles, message: Message) -> None:
+        if isinstance(message, VoteResponse) and isinstance(self.role, Candidate):
             self._dispatch(message)
             return
         original(self, message)
 
-    plant(Raft, "_on_lower_term", on_lower_term)
+    plant(Roles, "_on_lower_term", on_lower_term)
 
 
 @bug(20)
@@ -85,20 +86,20 @@ def single_node_cannot_elect_itself(plant: Planter) -> None:
 
 @bug(21, seed=110)
 def pre_vote_of_a_lower_term_gets_no_answer(plant: Planter) -> None:
-    original = Raft._on_lower_term
+    original = Roles._on_lower_term
 
-    def on_lower_term(self: Raft, message: Message) -> None:
+    def on_lower_term(self: Roles, message: Message) -> None:
         if not isinstance(message, PreVoteRequest):
             original(self, message)
 
-    plant(Raft, "_on_lower_term", on_lower_term)
+    plant(Roles, "_on_lower_term", on_lower_term)
 
 
 @bug(22, seed=161)
 def stuck_candidate_never_rejoins(plant: Planter) -> None:
-    from raftkv.raft import raft
+    from raftkv.raft import roles
 
-    plant(raft, "refuse_stale_leader", nothing)
+    plant(roles, "refuse_stale_leader", nothing)
 
 
 @bug(23)
@@ -124,10 +125,10 @@ def learner_campaigns(plant: Planter) -> None:
 
 @bug(25)
 def learner_does_not_vote(plant: Planter) -> None:
-    original = Raft._dispatch
+    original = Roles._dispatch
 
-    def dispatch(self: Raft, message: Message) -> None:
-        if not isinstance(message, VoteRequest | PreVoteRequest) or self._state.is_voter:
+    def dispatch(self: Roles, message: Message) -> None:
+        if not isinstance(message, VoteRequest | PreVoteRequest) or self.state.is_voter:
             original(self, message)
 
-    plant(Raft, "_dispatch", dispatch)
+    plant(Roles, "_dispatch", dispatch)

@@ -1,0 +1,166 @@
+"""Terms, votes and roles: the only file that changes any of the three.
+
+A role's handlers decide what should follow and return it as a `Transition`; it is carried out here. The rules that hold for
+every role are here too: what a message from a later or an earlier term means (Raft paper §5.1), and who may vote.
+
+What may not live here: what a role does with a message (the roles), and the face that the shell sees (`raft`).
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from raftkv.raft.answers import answer_pre_vote, answer_vote, refuse_request, refuse_stale_leader
+from raftkv.raft.candidate import Candidate, PreCandidate
+from raftkv.raft.follower import Follower
+from raftkv.raft.leader import Leader
+from raftkv.raft.messages import (
+    AppendRequest,
+    HeartbeatRequest,
+    InstallSnapshot,
+    Message,
+    PreVoteRequest,
+    PreVoteResponse,
+    ProposeRejected,
+    ProposeRequest,
+    ReadIndexRequest,
+    TransferLeadership,
+    VoteRequest,
+)
+from raftkv.raft.state import State, ToCandidate, ToFollower, ToLeader, ToPreCandidate, Transition
+from raftkv.raft.types import NO_NODE, NodeId
+
+_T = TypeVar("_T")
+
+Role = Follower | PreCandidate | Candidate | Leader
+
+
+class Roles:
+    """The role that a node has now, and how it comes to another one."""
+
+    def __init__(self, state: State) -> None:
+        state.draw_election_timeout()
+        self.state = state
+        self.role: Role = Follower()
+
+    def step(self, message: Message) -> None:
+        """Take a message of any term.
+
+        Raises:
+            LogLostError: our disk has lost acknowledged entries; the node must stop.
+        """
+        if message.term > self.state.term:
+            if not self._on_higher_term(message):
+                return
+        elif message.term < self.state.term:
+            self._on_lower_term(message)
+            return
+        self._dispatch(message)
+
+    # Terms and votes
+
+    def _on_higher_term(self, message: Message) -> bool:
+        """A message from a later term (Raft paper §5.1). False: do not look at it any further."""
+        state = self.state
+        match message:
+            case PreVoteRequest() | PreVoteResponse(granted=True):
+                return True  # A question about a term that may never come, and its answer.
+            case VoteRequest() if state.in_lease and not message.leadership_transfer:
+                return False  # We hear a leader: whoever asks does not (§4.2.3). Not even our term changes.
+            case AppendRequest() | HeartbeatRequest() | InstallSnapshot():
+                self.follow(ToFollower(message.term, message.sender))
+            case _:
+                self.follow(ToFollower(message.term))
+        return True
+
+    def _on_lower_term(self, message: Message) -> None:
+        """A message from an earlier term: most are void, and some senders must learn that time has moved on."""
+        state = self.state
+        match message:
+            case AppendRequest() | HeartbeatRequest() | InstallSnapshot():
+                refuse_stale_leader(state, message)
+            case PreVoteRequest() | VoteRequest():
+                self._dispatch(message)  # Refused, with our term.
+            case ProposeRequest() | ReadIndexRequest() | TransferLeadership():
+                self._dispatch(message)  # Requests, not claims: a term does not make them wrong.
+            case PreVoteResponse(granted=False) if isinstance(self.role, PreCandidate):
+                self._dispatch(message)  # "I hear a leader", says a voter whose term is below ours.
+            case ProposeRejected():
+                state.outbox.proposals_rejected = True
+            case _:
+                pass
+
+    def _dispatch(self, message: Message) -> None:
+        state = self.state
+        match message:
+            case PreVoteRequest():
+                answer_pre_vote(state, message)
+            case VoteRequest():
+                if answer_vote(state, message):
+                    state.vote = message.sender
+                    state.election_elapsed_ticks = 0
+            case ProposeRequest() | ReadIndexRequest() if not isinstance(self.role, Leader):
+                refuse_request(state, message)
+            case AppendRequest() | HeartbeatRequest() | InstallSnapshot() if state.leader != message.sender:
+                assert state.leader == NO_NODE, f"{state.leader} and {message.sender} lead term {state.term}"
+                self.follow(ToFollower(message.term, message.sender))
+                self.follow(self.role.step(state, message))
+            case _:
+                self.follow(self.role.step(state, message))
+
+    # Roles
+
+    def follow(self, transition: Transition | None) -> None:
+        while transition is not None:
+            transition = self._change_role(transition)
+        self.state.log.check_cursors()
+
+    def _change_role(self, transition: Transition) -> Transition | None:
+        state = self.state
+        match transition:
+            case ToFollower(term, leader):
+                self._become_follower(term, leader)
+                return None
+            case ToPreCandidate():
+                assert state.may_campaign, f"{state.node_id} campaigns and is no voter"
+                role = self._enter(PreCandidate())
+                self._start_campaign_clock()
+                return role.start(state)
+            case ToCandidate(leadership_transfer):
+                assert state.may_campaign, f"{state.node_id} campaigns and is no voter"
+                candidate = self._enter(Candidate())
+                state.term += 1
+                state.vote = state.node_id
+                self._start_campaign_clock()
+                candidate.start(state, leadership_transfer=leadership_transfer)
+                return None  # Even a lone voter waits: its own vote counts once it is saved.
+            case ToLeader():
+                assert isinstance(self.role, Candidate), f"a {self.role.name.value} cannot become leader"
+                assert state.vote == state.node_id, f"leader in term {state.term} voted for {state.vote}"
+                state.leader = state.node_id
+                self._enter(Leader(state))
+                return None
+
+    def _become_follower(self, term: int, leader: NodeId) -> None:
+        state = self.state
+        assert term >= state.term, f"term {term} after {state.term}"
+        if not (isinstance(self.role, Follower) and term == state.term and state.leader == NO_NODE):
+            if isinstance(self.role, Leader):
+                state.election_elapsed_ticks = 0  # It did not wait for a leader so far: it was one.
+            self._enter(Follower())
+            state.draw_election_timeout()
+        if term > state.term:
+            state.term = term
+            state.vote = NO_NODE
+        state.leader = leader
+
+    def _start_campaign_clock(self) -> None:
+        self.state.leader = NO_NODE
+        self.state.election_elapsed_ticks = 0
+        self.state.draw_election_timeout()
+
+    def _enter(self, role: _T) -> _T:
+        assert isinstance(role, Follower | PreCandidate | Candidate | Leader)
+        self.role.leave(self.state)
+        self.role = role
+        return role
