@@ -1,11 +1,12 @@
 """What a node must never forget, and the one place that says it is safe: log, vote, identity.
 
     DataDir     one process, one member, one format; creation is all or nothing; counts the runs       data_dir
-    WalWriter   one thread: what queued up during the last sync goes as one write and one sync         writer
+    WalWriter   what queued up during the last sync goes as one write and one sync; its thread         writer
     Wal         append, sync, compact; order of what happens on the disk                               wal
     replay      reading back, and the verdict on what is damaged; changes nothing                      recovery
     format      bytes                                                                                  format
     PeerRecords which data the peers had: one that lost its own must not vote                          peer_records
+    FlightFile  the flight record's lines: bounded, and never in anybody's way                         flight_file
     FileSystem  the few file operations all this needs, so that a disk that loses and tears fits in    files
 
 On the disk
@@ -61,21 +62,24 @@ from __future__ import annotations
 
 from raftkv.storage.data_dir import DataDir, Identity
 from raftkv.storage.files import OS_FILES, FileSystem, OsFileSystem
+from raftkv.storage.flight_file import FlightFile
 from raftkv.storage.peer_records import DataMark, PeerRecords
 from raftkv.storage.wal import Recovered, Wal, WalOptions
-from raftkv.storage.writer import WalStats, WalWriter
+from raftkv.storage.writer import WalQueue, WalStats, WalWriter
 
 __all__ = [
     "OS_FILES",
     "DataDir",
     "DataMark",
     "FileSystem",
+    "FlightFile",
     "Identity",
     "OsFileSystem",
     "PeerRecords",
     "Recovered",
     "Wal",
     "WalOptions",
+    "WalQueue",
     "WalStats",
     "WalWriter",
 ]
