@@ -26,8 +26,8 @@ Not done: health-driven hand-over, a flight record.
 
 from __future__ import annotations
 
-from raftkv.node.applier import Applier
+from raftkv.node.applier import Applier, ApplyQueue
 from raftkv.node.node import Node, NodeConfig
 from raftkv.node.recovery import recover_raft
 
-__all__ = ["Applier", "Node", "NodeConfig", "recover_raft"]
+__all__ = ["Applier", "ApplyQueue", "Node", "NodeConfig", "recover_raft"]

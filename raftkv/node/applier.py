@@ -1,7 +1,9 @@
-"""The thread that owns the state machine: applies, answers reads, commits, compacts.
+"""The owner of the state machine: applies, answers reads, commits, compacts.
 
 Work comes through one queue and is done in its order, so a read queued behind the entries it must see needs no further
-waiting. LMDB's write transaction stays open between commits; it belongs to this thread.
+waiting. LMDB's write transaction stays open between commits; it belongs to the thread that does the work.
+
+What is done, step by step, is `ApplyQueue`'s; `Applier` is the thread that does it, and a simulator does it in its own time.
 
 What may not live here: Raft, and anything that touches the loop except through `post`.
 """
@@ -25,10 +27,10 @@ IDLE_WAIT_S = 0.1
 Task = Callable[[], None]
 
 
-class Applier:
-    """Runs a `StateMachine` on a thread of its own.
+class ApplyQueue:
+    """Jobs for a `StateMachine`, and the doing of them. One thread calls `work`; the others may be called from any.
 
-    `post` is called from that thread. The queue is unbounded: entries in it are those of the in-memory log, whose bound is
+    `post` is called from within `work`. The queue is unbounded: entries in it are those of the in-memory log, whose bound is
     the core's; reads are bounded by the server's limit on concurrent requests.
     """
 
@@ -38,15 +40,6 @@ class Applier:
         self._wanted = wanted
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._durable_index = machine.durable_index
-        self._thread = threading.Thread(target=self._run, name="raftkv-apply", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """Finish what is queued, commit, and close the state machine. Blocks; from a thread that is not the loop's."""
-        self._tasks.put(None)
-        self._thread.join()
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply committed entries. Reported as `Applied`."""
@@ -59,6 +52,42 @@ class Applier:
     def call(self, job: Callable[[StateMachine], Any], done: Callable[[Any], None]) -> None:
         """Run `job` in its turn; `done(result)` runs on the loop. A RequestError it raises is its result."""
         self._tasks.put(lambda: self._call(job, done))
+
+    def finish(self) -> None:
+        """Nothing is queued after this: when everything is done, commit and close the state machine."""
+        self._tasks.put(None)
+
+    def work(self, *, wait_s: float = IDLE_WAIT_S) -> bool:
+        """Do the next job, or a slice of housekeeping when none comes within `wait_s`; then commit, if that is due.
+
+        False: this was the end, by `finish` or by a failure, which was reported as `Failed`.
+        """
+        try:
+            is_open = self._next(wait_s)
+            if self._machine.commit_due():
+                self._machine.commit()
+            self._report_durable()
+            if not is_open:
+                self._machine.close()
+        except BaseException as error:
+            self._post(Failed(error))
+            return False
+        return is_open
+
+    @property
+    def backlog(self) -> int:
+        """Jobs waiting for their turn, roughly."""
+        return self._tasks.qsize()
+
+    def _next(self, wait_s: float) -> bool:
+        try:
+            task = self._tasks.get(block=not self._machine.compact_some(), timeout=wait_s)
+        except queue.Empty:
+            return True
+        if task is None:
+            return False
+        task()
+        return True
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         version = self._machine.members_version
@@ -76,30 +105,27 @@ class Applier:
             result = error
         self._post(Called(done, result))
 
-    def _run(self) -> None:
-        try:
-            is_open = True
-            while is_open:
-                is_open = self._work()
-                if self._machine.commit_due():
-                    self._machine.commit()
-                self._report_durable()
-            self._machine.close()
-        except BaseException as error:
-            self._post(Failed(error))
-
-    def _work(self) -> bool:
-        """Do what is queued, or a slice of housekeeping when nothing is. False: the thread is to end."""
-        try:
-            task = self._tasks.get(block=not self._machine.compact_some(), timeout=IDLE_WAIT_S)
-        except queue.Empty:
-            return True
-        if task is None:
-            return False
-        task()
-        return True
-
     def _report_durable(self) -> None:
         if self._machine.durable_index != self._durable_index:
             self._durable_index = self._machine.durable_index
             self._post(Durable(self._durable_index, self._machine.bytes_on_disk, self._machine.bytes_in_use))
+
+
+class Applier(ApplyQueue):
+    """Does the work on a thread of its own."""
+
+    def __init__(self, machine: StateMachine, post: Callable[[Event], None], *, wanted: tuple[NodeId, int]) -> None:
+        super().__init__(machine, post, wanted=wanted)
+        self._thread = threading.Thread(target=self._run, name="raftkv-apply", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish what is queued, commit, and close the state machine. Blocks; from a thread that is not the loop's."""
+        self.finish()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self.work():
+            pass

@@ -37,7 +37,7 @@ class Reads:
         self._waiting: list[Read] = []
         self._asked: dict[int, list[Read]] = {}
         self._confirmed: list[tuple[int, list[Read]]] = []
-        self._running: set[Read] = set()
+        self._running: dict[Read, None] = {}
         self._next_context = first_context
 
     @property
@@ -84,10 +84,11 @@ class Reads:
 
     def begin(self, reads: list[Read]) -> None:
         """These go to the state machine's thread; `finish` follows unless the node stops first."""
-        self._running.update(reads)
+        self._running.update(dict.fromkeys(reads))
 
     def finish(self, reads: list[Read], results: Any) -> None:
-        self._running.difference_update(reads)
+        for read in reads:
+            self._running.pop(read, None)
         deliver(reads, results)
 
     def fail_all(self, message: str) -> None:
@@ -95,7 +96,7 @@ class Reads:
         for read in (read for group in groups for read in group):
             if not read.future.done():
                 read.future.set_exception(Unavailable(message, outcome=Outcome.NOT_APPLIED))
-        self._waiting, self._asked, self._confirmed, self._running = [], {}, [], set()
+        self._waiting, self._asked, self._confirmed, self._running = [], {}, [], {}
 
 
 def run_jobs(machine: StateMachine, reads: list[Read]) -> list[Any]:

@@ -18,9 +18,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,8 @@ LOCK_FILE: Final = "LOCK"
 _TEMPORARY: Final = FORMAT_FILE + ".tmp"
 _NOT_DATA: Final = frozenset({LOCK_FILE, _TEMPORARY, "lost+found"})
 _FORMAT_FILE_BYTES_MAX: Final = 64 * 1024
+
+RandomBytes = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,11 @@ class DataDir:
         mark: what peers are told, so that they notice if the data is lost or replaced.
     """
 
-    def __init__(self, path: Path, files: FileSystem, lock: int, description: _Description) -> None:
+    def __init__(self, path: Path, files: FileSystem, lock: int, description: _Description, run_id: int) -> None:
         self.path = path
         self.identity = description.identity
         self.incarnation = description.incarnation
-        self.mark = DataMark(description.data_id, description.incarnation, run_id=_draw())
+        self.mark = DataMark(description.data_id, description.incarnation, run_id=run_id)
         self._files = files
         self._lock: int | None = lock
 
@@ -93,6 +94,7 @@ class DataDir:
         create: Identity | None,
         wal_options: WalOptions | None = None,
         files: FileSystem = OS_FILES,
+        random_bytes: RandomBytes = os.urandom,
     ) -> DataDir:
         """Lock the directory, check that it is ours, and count this run; all of it is durable when it returns.
 
@@ -102,6 +104,7 @@ class DataDir:
                 take it as it is, whoever it belongs to.
             wal_options: of the log that is created with it.
             files: the disk.
+            random_bytes: so many bytes that nobody had before.
 
         Raises:
             DataDirError: in use, of another member or cluster, of a newer format, damaged, unreadable, disk full. One
@@ -113,8 +116,8 @@ class DataDir:
             files.mkdir(path)
             lock = _take_lock(path, files)
             try:
-                description = _open_locked(path, create, wal_options, files)
-                return cls(path, files, lock, description)
+                description = _open_locked(path, create, wal_options, files, random_bytes)
+                return cls(path, files, lock, description, run_id=_draw(random_bytes))
             except BaseException:
                 files.close(lock)
                 raise
@@ -127,7 +130,11 @@ class DataDir:
 
 
 def _open_locked(
-    path: Path, create: Identity | None, wal_options: WalOptions | None, files: FileSystem
+    path: Path,
+    create: Identity | None,
+    wal_options: WalOptions | None,
+    files: FileSystem,
+    random_bytes: RandomBytes,
 ) -> _Description:
     names = set(files.listdir(path))
     if FORMAT_FILE in names:
@@ -138,10 +145,16 @@ def _open_locked(
         raise DataDirError(f"{path} is not empty (it holds {strangers[0]}) and has no {FORMAT_FILE}: not ours to use")
     if create is None:
         raise DataDirError(f"{path} was never completely created; start its member to do that")
-    return _create(path, create, wal_options, files)
+    return _create(path, create, wal_options, files, random_bytes)
 
 
-def _create(path: Path, identity: Identity, wal_options: WalOptions | None, files: FileSystem) -> _Description:
+def _create(
+    path: Path,
+    identity: Identity,
+    wal_options: WalOptions | None,
+    files: FileSystem,
+    random_bytes: RandomBytes,
+) -> _Description:
     """From nothing, or from what an interrupted creation left; the state machine has never seen either."""
     _write(path, _Description(identity, 0, incarnation=0, complete=False), files)
     wal = path / "wal"
@@ -150,8 +163,8 @@ def _create(path: Path, identity: Identity, wal_options: WalOptions | None, file
     for name in files.listdir(wal):
         files.unlink(wal / name)
     files.sync_dir(wal)
-    Wal.open(wal, options=wal_options, files=files)[0].close()
-    description = _Description(identity, _draw(), incarnation=1, complete=True)
+    Wal.open(wal, options=wal_options, files=files, new_salt=lambda: random_bytes(8))[0].close()
+    description = _Description(identity, _draw(random_bytes), incarnation=1, complete=True)
     _write(path, description, files)
     files.sync_dir(path.parent)
     return description
@@ -231,9 +244,9 @@ def _read(path: Path, files: FileSystem) -> _Description:
         raise DataDirError(f"{file} is damaged: {error}") from error
 
 
-def _draw() -> int:
+def _draw(random_bytes: RandomBytes) -> int:
     """A number that no other directory, or run, has; never 0."""
-    return secrets.randbelow((1 << 64) - 1) + 1
+    return int.from_bytes(random_bytes(8), "big") or 1
 
 
 def _checksum(fields: dict[str, Any]) -> str:

@@ -1,7 +1,9 @@
-"""One thread that owns the `Wal`: whatever was queued while the last write ran goes as one write and one sync.
+"""The owner of the `Wal`: whatever was queued while the last write ran goes as one write and one sync.
 
 The event loop hands saves over and never waits for the disk; acknowledgements come back in order. The disk may be slow
 (`in_flight_since` tells a watchdog) but it is never asked twice: after a failed write or sync nothing is acknowledged.
+
+What is done, group by group, is `WalQueue`'s; `WalWriter` is the thread that does it, and a simulator does it in its own time.
 
 May not live here: bytes, files, and any decision about Raft.
 """
@@ -38,15 +40,16 @@ class WalStats:
     sync_seconds_max: float = 0.0
 
 
-class WalWriter:
-    """Owns a `Wal` from now on, up to and including closing it.
+class WalQueue:
+    """Saves and compactions for a `Wal`, which it owns from now on, up to and including closing it; and their carrying out.
 
-    The queue has no bound of its own: the core bounds what can be waiting (its uncommitted log as leader, what a leader
-    may have in flight to it as follower), and the caller sees a slow disk through `in_flight_since`.
+    One thread calls `work`; the others may be called from any. The queue has no bound of its own: the core bounds what can
+    be waiting (its uncommitted log as leader, what a leader may have in flight to it as follower), and the caller sees a slow
+    disk through `in_flight_since`.
 
     Args:
         wal: nobody else may touch it again.
-        failed: called once, on the writer's thread, with what went wrong; afterwards nothing is acknowledged, ever.
+        failed: called once, from within `work`, with what went wrong; afterwards nothing is acknowledged, ever.
         clock: monotonic seconds.
     """
 
@@ -60,13 +63,11 @@ class WalWriter:
         self._in_flight_since: float | None = None
         self._stats = WalStats()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="wal", daemon=True)
-        self._thread.start()
 
     def save(self, save: Save, done: Done) -> None:
         """Queue a save; returns at once. From any thread, but saves of several threads have no order.
 
-        `done(save.mark)` is called on the writer's thread once the save and everything before it is durable; a group in
+        `done(save.mark)` is called from within `work` once the save and everything before it is durable; a group in
         which nothing `must_sync` is acknowledged when it is written. It must be quick and must not raise.
         """
         assert not self._closing, "a save after close"
@@ -90,25 +91,17 @@ class WalWriter:
         """Saves and compactions waiting for their turn, roughly."""
         return self._queue.qsize()
 
-    def close(self, timeout_s: float | None = None) -> bool:
-        """Carry out what is queued, close the log, stop the thread.
-
-        Returns:
-            True when all that is done, or when an earlier failure ended it; False when the disk did not come back within
-            `timeout_s` (the thread is a daemon: the process can exit).
-        """
+    def finish(self) -> None:
+        """Nothing is queued after this: when everything is carried out, close the log. Doing it twice is once."""
         if not self._closing:
             self._closing = True
             self._queue.put(None)
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
 
-    # --- on the thread ------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
+    def work(self) -> bool:
+        """Wait for something to do, and carry out one group. False: this was the end, by `finish` or by a failure."""
         try:
-            while self._step():
-                pass
+            if self._step():
+                return True
             self._wal.close()
         except BaseException as error:
             # Nothing more is acknowledged; whoever owns the node decides. A bug must not look like a slow disk.
@@ -117,6 +110,7 @@ class WalWriter:
                 self._wal.close()
             finally:
                 self._failed(error)
+        return False
 
     def _step(self) -> bool:
         """Wait for work and carry out one group. False: asked to stop."""
@@ -160,3 +154,29 @@ class WalWriter:
             sync_seconds_last=old.sync_seconds_last if sync_seconds is None else sync_seconds,
             sync_seconds_max=max(old.sync_seconds_max, sync_seconds or 0.0),
         )
+
+
+class WalWriter(WalQueue):
+    """Carries it out on a thread of its own, from now on."""
+
+    def __init__(
+        self, wal: Wal, *, failed: Callable[[BaseException], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(wal, failed=failed, clock=clock)
+        self._thread = threading.Thread(target=self._run, name="wal", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Carry out what is queued, close the log, stop the thread.
+
+        Returns:
+            True when all that is done, or when an earlier failure ended it; False when the disk did not come back within
+            `timeout_s` (the thread is a daemon: the process can exit).
+        """
+        self.finish()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while self.work():
+            pass
