@@ -24,6 +24,7 @@ COMMANDS = {
     "compaction": Lazy(module="raftkv.cli.kv", name="compaction", help="Forget history before a revision."),
     "endpoint": Lazy(module="raftkv.cli.endpoint", name="endpoint", help="Status, health and hash of each server."),
     "member": Lazy(module="raftkv.cli.member", name="member", help="Members of the cluster."),
+    "move-leader": Lazy(module="raftkv.cli.leader", name="move_leader", help="Have another member lead."),
     "serve": Lazy(
         module="raftkv.cli.serve", name="serve", help="Run a server (a node).", extra=EXTRA_BY_COMMAND["serve"]
     ),

@@ -102,6 +102,10 @@ class Connection:
         request = rpc_pb2.MemberListRequest()
         return self._call("etcdserverpb.Cluster", "MemberList", request, rpc_pb2.MemberListResponse)
 
+    def move_leader(self, target: int) -> rpc_pb2.MoveLeaderResponse:
+        request = rpc_pb2.MoveLeaderRequest(targetID=target)
+        return self._call("etcdserverpb.Maintenance", "MoveLeader", request, rpc_pb2.MoveLeaderResponse, writes=True)
+
     def _call(self, service: str, name: str, request: Message, answer: type[Answer], *, writes: bool = False) -> Answer:
         """Send to one endpoint after the other until one answers.
 

@@ -195,6 +195,12 @@ def hash_kv(revision: int = 0) -> Operation[HashResult]:
     return Operation(kinds.HASH_KV, request.SerializeToString(), _hash_result)
 
 
+def move_leader(member: int) -> Operation[None]:
+    """Ask the leader to hand over."""
+    request = rpc_pb2.MoveLeaderRequest(targetID=member)
+    return Operation(kinds.MOVE_LEADER, request.SerializeToString(), lambda _: None)
+
+
 # Responses.
 
 

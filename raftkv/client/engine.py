@@ -145,8 +145,7 @@ class Engine:
             self._loop.call_soon(self._flush)
 
     async def ask(self, operation: Operation[T], address: str, timeout: float) -> T:
-        """Send a read to one endpoint and to no other."""
-        assert operation.kind.reads, f"{operation.kind.name} is not a read"
+        """Send it to one endpoint and to no other, once."""
         if self._closed:
             raise closed_error()
         asking = self._loop.create_task(self._ask(operation, address, timeout))
@@ -173,7 +172,7 @@ class Engine:
         except TimeoutError:
             raise _too_late(f"no answer from {address}") from None
         except CallFailed as failed:
-            raise failed.failure.error(reads=True) from failed
+            raise failed.failure.error(reads=operation.kind.reads) from failed
         finally:
             connection.unary_flights -= 1
             self._pool.landed(connection)

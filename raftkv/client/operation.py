@@ -60,6 +60,10 @@ HASH_KV: Final = Kind(
     name="hash_kv", path="/etcdserverpb.Maintenance/HashKV", parse=rpc_pb2.HashKVResponse.FromString, reads=True
 )
 
+MOVE_LEADER: Final = Kind(
+    name="move_leader", path="/etcdserverpb.Maintenance/MoveLeader", parse=rpc_pb2.MoveLeaderResponse.FromString
+)
+
 
 class Waiter(Protocol):
     """Where the answer goes: an `asyncio.Future`, or a `ThreadWaiter`."""

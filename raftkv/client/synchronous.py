@@ -205,6 +205,14 @@ class Client:
         """A hash of a member's keys and revisions up to `revision` (0: all), equal on all members."""
         return self._ask(calls.hash_kv(revision), endpoint, timeout)
 
+    def move_leader(self, member: int, *, endpoint: str, timeout: float | None = None) -> None:
+        """Have the leader, which serves clients at `endpoint`, hand over to the member with this id; return when that leads.
+
+        Raises:
+            FailedPrecondition: the one asked does not lead, or `member` is no voting member.
+        """
+        self._ask(calls.move_leader(member), endpoint, timeout)
+
     def close(self) -> None:
         """Close the connections. Idempotent; whatever is called afterwards raises `Cancelled`, "the client is closed"."""
         self._closed = True

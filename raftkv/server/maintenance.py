@@ -1,16 +1,17 @@
-"""etcd's Maintenance service: so far, Status and HashKV."""
+"""etcd's Maintenance service: so far, Status, HashKV and MoveLeader."""
 
 from __future__ import annotations
 
 from raftkv.errors import NO_LEADER
 from raftkv.node import Node
+from raftkv.node.transfer import move_leader
 from raftkv.pb import rpc_pb2
 from raftkv.server.services import Serve, header
 from raftkv.version import ETCD_API_VERSION
 
 
 class MaintenanceService:
-    """Status and HashKV: both speak of this node alone."""
+    """Status and HashKV, which speak of this node alone, and MoveLeader, which only the leader does."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -19,6 +20,7 @@ class MaintenanceService:
         return {
             "/etcdserverpb.Maintenance/Status": self.status,
             "/etcdserverpb.Maintenance/HashKV": self.hash_kv,
+            "/etcdserverpb.Maintenance/MoveLeader": self.move_leader,
         }
 
     async def status(self, _request: rpc_pb2.StatusRequest, hold_s: float) -> rpc_pb2.StatusResponse:
@@ -45,3 +47,8 @@ class MaintenanceService:
         return rpc_pb2.HashKVResponse(
             header=header(self._node, revision), hash=digest, compact_revision=compact_revision, hash_revision=revision
         )
+
+    async def move_leader(self, request: rpc_pb2.MoveLeaderRequest, hold_s: float) -> rpc_pb2.MoveLeaderResponse:
+        """Answered when the target leads. Without a header, as by etcd."""
+        await move_leader(self._node, request.targetID, timeout_s=hold_s)
+        return rpc_pb2.MoveLeaderResponse()

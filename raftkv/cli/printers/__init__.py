@@ -70,6 +70,15 @@ class EndpointHealth:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderMoved:
+    """Leadership went from one member to another."""
+
+    leader: int
+    successor: int
+    response: rpc_pb2.MoveLeaderResponse
+
+
 def render(write_out: str, kind: str, style: Style) -> Callable[[Any], bytes]:
     """The function that turns an answer of this kind into bytes.
 

@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from raftkv.cli.goformat import duration
-from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, Style
+from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, LeaderMoved, Style
 
 
 def _message(answer: Message, _: Style) -> bytes:
@@ -35,6 +35,10 @@ def endpoint_health(answers: Sequence[EndpointHealth], _: Style) -> bytes:
         if one.error:
             row["error"] = one.error
     return json_line(rows)
+
+
+def move_leader(moved: LeaderMoved, style: Style) -> bytes:
+    return _message(moved.response, style)
 
 
 def message_as_json(message: Message) -> dict[str, Any]:

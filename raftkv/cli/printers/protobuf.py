@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
-from raftkv.cli.printers import Style
+from raftkv.cli.printers import LeaderMoved, Style
 
 
 def _message(answer: Message, _: Style) -> bytes:
@@ -12,3 +12,7 @@ def _message(answer: Message, _: Style) -> bytes:
 
 
 put = get = delete = txn = member_list = _message
+
+
+def move_leader(moved: LeaderMoved, style: Style) -> bytes:
+    return _message(moved.response, style)

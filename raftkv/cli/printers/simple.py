@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from raftkv.cli.goformat import duration, hex_string
-from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, Style
+from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, LeaderMoved, Style
 from raftkv.cli.printers.table import hash_rows, member_rows, status_rows
 from raftkv.pb import rpc_pb2
 from raftkv.pb.mvcc_pb2 import KeyValue
@@ -66,6 +66,10 @@ def endpoint_health(answers: Sequence[EndpointHealth], _: Style) -> bytes:
         for health in answers
         if not health.error
     ).encode()
+
+
+def move_leader(moved: LeaderMoved, _: Style) -> bytes:
+    return f"Leadership transferred from {moved.leader:x} to {moved.successor:x}\n".encode()
 
 
 def _key_values(pairs: Iterable[KeyValue], style: Style) -> bytes:
