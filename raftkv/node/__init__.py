@@ -13,7 +13,8 @@
           └────────► Inbox ◄──┘
 
 - `node.py` feeds the core and carries out its `Ready`; nothing there waits, so no decision is made on stale state.
-- `proposals.py` holds commands through elections and makes proposing them twice harmless; `reads.py` does the same for reads;
+- `ticker.py` is its clock, and knows how late it is.
+- `requests.py` is what clients wait for, given to the core as far as it takes it. `proposals.py` holds commands through elections and makes proposing them twice harmless; `reads.py` does the same for reads;
   `patience.py` says when to ask again.
 - `applier.py` is the thread that owns LMDB. A slow disk or a long apply delays answers, never heartbeats.
 - `saves.py` keeps promises until the disk has kept them; `leader_watch.py`, `succession.py`: waiting for a leader, becoming one.

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from raftkv.errors import STOPPED, TIMED_OUT, DeadlineExceeded, Outcome, RaftkvError, Unavailable
+from raftkv.errors import STOPPED, Outcome, RaftkvError, Unavailable
 from raftkv.node.compaction import LogRetention
 from raftkv.node.events import (
     Applied,
@@ -40,15 +40,14 @@ from raftkv.node.events import (
 )
 from raftkv.node.inbox import Inbox
 from raftkv.node.leader_watch import LeaderWatch
-from raftkv.node.patience import Patience
 from raftkv.node.ports import ApplierPort, LogPort, TransportPort
-from raftkv.node.proposals import Proposals, Submission
-from raftkv.node.reads import READS_PER_JOB_MAX, Read, Reads, run_jobs
+from raftkv.node.requests import Requests
 from raftkv.node.saves import SaveQueue
 from raftkv.node.snapshots import SnapshotDuty
 from raftkv.node.succession import Succession
+from raftkv.node.ticker import Ticker
 from raftkv.pb import rpc_pb2
-from raftkv.raft import ProposalDropped, Raft, Ready, RoleName
+from raftkv.raft import Raft, Ready, RoleName
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import SoftState
 from raftkv.raft.types import NO_NODE, NodeId, SnapshotMeta
@@ -57,11 +56,6 @@ from raftkv.statemachine import StateMachine
 log = logging.getLogger("raftkv.node")
 
 T = TypeVar("T")
-
-CONTEXT_BITS = 40
-"""ReadIndex contexts count within an incarnation: an answer to this node's previous life fits none."""
-TICKS_PER_CALL_MAX = 2
-"""A loop that was held up must read what its peers sent meanwhile before it counts the silence against them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,21 +92,17 @@ class Node:
         self._config = config
         self.cluster_id = cluster_id
         self.inbox = Inbox(self._loop, self._advance)
-        self.proposals = Proposals(raft.node_id, incarnation)
+        self._requests = Requests(
+            raft, incarnation=incarnation, repropose_ticks=config.repropose_ticks, wake=self.inbox.wake
+        )
         self.stopped: asyncio.Future[None] = self._loop.create_future()
         self.members = members
         self.bytes_on_disk = 0
         """Size of the database file, as of the last commit; `bytes_in_use` without its free pages."""
         self.bytes_in_use = 0
         self._succession = Succession(raft, self.inbox)
-        self._reads = Reads(first_context=incarnation << CONTEXT_BITS)
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
-        self._patience = Patience(config.repropose_ticks)
-        self._is_leader_awaited = False
-        """The core would not take something: try again with the next tick."""
-        self._is_cut_short = False
-        """Not everything unresolved could be proposed again."""
-        self._tick_handle: asyncio.TimerHandle | None = None
+        self._ticker = Ticker(config.tick_s, self._tick)
         self._leader_watch = LeaderWatch()
         self._apply_queued_index = raft.applied_index
         self._has_stopped = False
@@ -122,11 +112,11 @@ class Node:
         self._log_writer = log_writer
         self._transport = transport
         self._applier = applier
+        self._requests.start(applier)
         self._saves = SaveQueue(log_writer, transport, self.inbox)
         self._snapshots = SnapshotDuty(self._raft, applier, transport, self.inbox, directory=snapshot_dir)
         self._publish_peers()
-        self._next_tick_at = self._loop.time() + self._config.tick_s
-        self._tick_handle = self._loop.call_at(self._next_tick_at, self._tick)
+        self._ticker.start()
         if self._raft.membership.voters == {self._raft.node_id}:
             self._raft.campaign()  # Nobody else could lead: there is nothing to wait for.
         self.inbox.wake()
@@ -154,14 +144,7 @@ class Node:
             ResourceExhausted: the queue is full.
         """
         self._check_running()
-        submission = Submission(commands, count, self._loop.create_future())
-        self.proposals.submit(submission)
-        self.inbox.wake()
-        timer = self._loop.call_later(timeout_s, self._expire, submission)
-        try:
-            return await submission.future
-        finally:
-            timer.cancel()
+        return await self._requests.submit(commands, count, timeout_s=timeout_s)
 
     async def read(self, job: Callable[[StateMachine], T], *, timeout_s: float) -> T:
         """Run `job` on a state that holds every write acknowledged, by any node, before this call.
@@ -173,17 +156,12 @@ class Node:
         Source: Raft dissertation §6.4 (ReadIndex).
         """
         self._check_running()
-        read = Read(job, self._loop.create_future())
-        self._reads.add(read)
-        self.inbox.wake()
-        return await self._within(read.future, timeout_s)
+        return await self._requests.read(job, timeout_s=timeout_s)
 
     async def read_local(self, job: Callable[[StateMachine], T], *, timeout_s: float) -> T:
         """Run `job` on this node's state as it is: perhaps behind the cluster's (etcd: serializable)."""
         self._check_running()
-        read = Read(job, self._loop.create_future())
-        self._run_reads([read])
-        return await self._within(read.future, timeout_s)
+        return await self._requests.read_local(job, timeout_s=timeout_s)
 
     def run(self, job: Callable[[StateMachine], None]) -> None:
         """Have `job` run on the state machine's thread, with nobody waiting for it."""
@@ -207,7 +185,7 @@ class Node:
     @property
     def is_idle(self) -> bool:
         """Nobody waits for an answer."""
-        return self.proposals.is_idle and self._reads.is_idle
+        return self._requests.is_idle
 
     async def wait_for_leader(self) -> None:
         """Return once some node leads, in this node's eyes.
@@ -239,10 +217,8 @@ class Node:
         if self._has_stopped:
             return
         self._has_stopped = True
-        if self._tick_handle is not None:
-            self._tick_handle.cancel()
-        self.proposals.fail_all(message)
-        self._reads.fail_all(message)
+        self._ticker.stop()
+        self._requests.fail_all(message)
         self._leader_watch.fail_all(message)
         self._succession.cancel()
         self._snapshots.cancel()
@@ -252,20 +228,14 @@ class Node:
 
     # The loop's side ------------------------------------------------------------------------------------------------
 
-    def _tick(self) -> None:
-        now = self._loop.time()
-        ticks = 1 + int((now - self._next_tick_at) / self._config.tick_s)
-        self._next_tick_at = max(now, self._next_tick_at + ticks * self._config.tick_s)
-        self._tick_handle = self._loop.call_at(self._next_tick_at, self._tick)
+    def _tick(self, ticks: int, lag_s: float) -> None:
         try:
-            for _ in range(min(ticks, TICKS_PER_CALL_MAX)):
+            for _ in range(ticks):
                 self._raft.tick()
+            self._requests.tick()
         except Exception as error:
             self._fail(error)
             return
-        self._is_leader_awaited = False
-        if self._patience.tick() and (self._is_cut_short or self._raft.role is not RoleName.LEADER):
-            self._ask_again()  # A leader's own log loses nothing: what it took in need not be said twice.
         self.inbox.wake()
 
     def _advance(self) -> None:
@@ -276,10 +246,10 @@ class Node:
         try:
             while (event := self.inbox.take()) is not None:
                 self._handle(event)
-            self._pump()
+            self._requests.pump()
             while self._raft.has_ready():
                 self._carry_out(self._raft.ready())
-                self._pump()
+                self._requests.pump()
         except BaseException as error:
             self._fail(error)
 
@@ -293,9 +263,7 @@ class Node:
                 self._raft.saved(mark)
             case Applied(index, batches, members_changed):
                 self._raft.applied(index)
-                for batch in batches:
-                    self.proposals.resolve(batch.sequence, batch.answers)
-                    self._patience.moved()
+                self._requests.applied(batches)
                 if members_changed:
                     self._applier.call(lambda machine: machine.members, self._members_changed)
             case Called(done, result):
@@ -306,7 +274,7 @@ class Node:
             case PeerLost(node):
                 self._raft.peer_unreachable(node)
                 if node == self._raft.leader:
-                    self._ask_again()
+                    self._requests.ask_again()
             case PeerDead(node):
                 self._succession.leader_died(node)
             case SnapshotReceived(message, path):
@@ -317,36 +285,6 @@ class Node:
                 raise error
             case _:
                 raise AssertionError(f"unknown event {event!r}")
-
-    def _pump(self) -> None:
-        """Give the core what callers want, as far as it takes it now."""
-        if self._is_leader_awaited or self._raft.leader == NO_NODE:
-            return
-        while (batch := self.proposals.next_batch()) is not None:
-            try:
-                self._raft.propose([batch.proposal])
-            except ProposalDropped:
-                self.proposals.put_back(batch)
-                self._is_leader_awaited = True
-                return
-            if self.proposals.in_flight_count == 1:
-                self._patience.moved()
-        context = self._reads.next_round()
-        if context is not None:
-            self._raft.read_index(context)
-
-    def _ask_again(self) -> None:
-        """Leadership changed, or something we sent to the leader may be lost: ask for everything unresolved once more."""
-        self._reads.ask_again()
-        self._is_cut_short = False
-        if self._raft.leader == NO_NODE:
-            return
-        try:
-            for batch in self.proposals.unresolved():
-                self._raft.propose([batch.proposal])
-        except ProposalDropped:
-            self._is_leader_awaited = self._is_cut_short = True
-            self._patience.refused()
 
     def _carry_out(self, ready: Ready) -> None:
         """Do what a Ready asks for; see `raftkv.raft.ready` for the contract."""
@@ -364,15 +302,11 @@ class Node:
             self._retention.add(ready.committed)
             self._applier.apply(ready.committed)
             self._apply_queued_index = ready.committed[-1].index
-        for state in ready.read_states:
-            self._reads.answered(state.context, state.index)
-            self._is_leader_awaited |= state.index is None
-        self._run_reads(self._reads.take_ready(self._apply_queued_index))
+        self._requests.confirmed(ready.read_states, applied_index=self._apply_queued_index)
         for node in ready.snapshots_wanted:
             self._snapshots.send_to(node)
         if ready.proposals_rejected:
-            self._is_leader_awaited = True
-            self._patience.refused()
+            self._requests.rejected()
         if ready.soft_state is not None:
             self._soft_state_changed(ready.soft_state)
 
@@ -392,27 +326,7 @@ class Node:
         self._retention.reset()
         self._raft.applied(index)
         self._applier.call(lambda machine: machine.members, self._members_changed)
-        sequences = [batch.sequence for batch in self.proposals.unresolved()]
-        origin = (self._raft.node_id, self.proposals.incarnation)
-        self._applier.call(
-            lambda machine: [sequence for sequence in sequences if machine.is_applied(*origin, sequence)],
-            self._applied_in_snapshot,
-        )
-        self._ask_again()
-
-    def _applied_in_snapshot(self, sequences: list[int]) -> None:
-        """Our own batches took effect, but what they answered passed us by."""
-        for sequence in sequences:
-            self.proposals.resolve(sequence, None)
-
-    def _run_reads(self, reads: list[Read]) -> None:
-        for start in range(0, len(reads), READS_PER_JOB_MAX):
-            chunk = reads[start : start + READS_PER_JOB_MAX]
-            self._reads.begin(chunk)
-            self._applier.call(
-                lambda machine, chunk=chunk: run_jobs(machine, chunk),  # type: ignore[misc]
-                lambda results, chunk=chunk: self._reads.finish(chunk, results),  # type: ignore[misc]
-            )
+        self._requests.installed()
 
     def _soft_state_changed(self, state: SoftState) -> None:
         name = self.name_of(state.leader)
@@ -421,8 +335,7 @@ class Node:
             return
         log.info("%s leads at term %d; this node is %s", name, state.term, state.role.value)
         self._leader_watch.leader_known()
-        self._patience.moved()
-        self._ask_again()
+        self._requests.leader_known()
 
     def name_of(self, node: NodeId) -> str:
         """A member's name for people: its name, or its id in hexadecimal where it has none yet."""
@@ -443,18 +356,6 @@ class Node:
             self._log_writer.compact(SnapshotMeta(index, term, self._raft.membership_at(index)))
             self._raft.compact(index)
 
-    def _expire(self, submission: Submission) -> None:
-        if not submission.future.done():
-            outcome = Outcome.UNKNOWN if submission.was_proposed else Outcome.NOT_APPLIED
-            submission.future.set_exception(Unavailable(TIMED_OUT, outcome=outcome))
-
-    async def _within(self, future: asyncio.Future[T], timeout_s: float) -> T:
-        timer = self._loop.call_later(timeout_s, _time_out, future)
-        try:
-            return await future
-        finally:
-            timer.cancel()
-
     def _check_running(self) -> None:
         if self._has_stopped:
             raise Unavailable(STOPPED, outcome=Outcome.NOT_APPLIED)
@@ -466,8 +367,3 @@ class Node:
         if not self.stopped.done():
             self.stopped.set_exception(error)
         self.stop()
-
-
-def _time_out(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded(TIMED_OUT, outcome=Outcome.NOT_APPLIED))

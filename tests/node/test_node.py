@@ -12,7 +12,7 @@ import pytest
 
 from raftkv.errors import DeadlineExceeded, InvalidArgument, Outcome, RequestError, Unavailable
 from raftkv.node.events import Received
-from raftkv.node.node import CONTEXT_BITS
+from raftkv.node.requests import CONTEXT_BITS
 from raftkv.raft import (
     AppendRequest,
     HeartbeatRequest,
