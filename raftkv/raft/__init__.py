@@ -31,10 +31,11 @@ saves it, and *then* acknowledges. The leader counts an acknowledgement for itse
 earlier; with two quick followers it need not wait for it. Once a quorum is counted and the entry is of the leader's own
 term, it is committed and comes out in `Ready.committed`, on every node in the same order.
 
-How it is laid out: `types`, `messages`, `config`, `ready` are the vocabulary. `quorum`, `log`, `membership`, `progress`,
-`read_index`, `saves` are small machines that know nothing of each other. `state` is what all roles share. `follower`,
-`candidate`, `leader` (with `replication`) hold what only a role needs; their handlers *return* a transition, and `roles` is
-the only file that carries one out. `raft` is the face of it all. `answers` holds what every role answers alike.
+How it is laid out: `types`, `messages`, `config`, `ready` are the vocabulary, `notices` what it says of its reasons.
+`quorum`, `log`, `membership`, `progress`, `read_index`, `saves` are small machines that know nothing of each other. `state`
+is what all roles share. `follower`, `candidate`, `leader` (with `replication`) hold what only a role needs; their handlers
+*return* a transition, and `roles` is the only file that carries one out. `raft` is the face of it all. `answers` holds what
+every role answers alike.
 
 Decisions worth knowing:
 

@@ -20,6 +20,7 @@ from raftkv.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
+from raftkv.raft.notices import Refusal, VoteAnswered
 from raftkv.raft.state import State
 from raftkv.raft.types import NO_NODE, NodeId
 
@@ -28,13 +29,42 @@ def _may_vote_for(state: State, candidate: NodeId) -> bool:
     return state.vote == candidate or (state.vote == NO_NODE and state.leader == NO_NODE)
 
 
+def _objection(state: State, message: VoteRequest | PreVoteRequest) -> Refusal | None:
+    """What speaks against voting for the sender in its term."""
+    if message.term < state.term:
+        return Refusal.EARLIER_TERM
+    if message.term == state.term and not _may_vote_for(state, message.sender):
+        return Refusal.VOTED
+    if not state.log.is_up_to_date(message.last_index, message.last_term):
+        return Refusal.LOG_BEHIND
+    return None
+
+
+def note_answer(state: State, message: VoteRequest | PreVoteRequest, refusal: Refusal | None) -> None:
+    """For the record."""
+    state.note(
+        VoteAnswered(
+            message.sender,
+            message.term,
+            is_pre_vote=isinstance(message, PreVoteRequest),
+            refusal=refusal,
+            leader=state.leader,
+            silent_ticks=state.election_elapsed_ticks,
+            vote=state.vote,
+            candidate_last=(message.last_index, message.last_term),
+            own_last=(state.log.last_index, state.log.last_term),
+        )
+    )
+
+
 def answer_vote(state: State, message: VoteRequest) -> bool:
     """One vote per term, and only for a log that has everything ours has (Raft paper §5.2, §5.4.1).
 
     A learner votes too: the candidate may know a configuration in which it already is a voter.
     """
-    up_to_date = state.log.is_up_to_date(message.last_index, message.last_term)
-    if message.term < state.term or not up_to_date or not _may_vote_for(state, message.sender):
+    refusal = _objection(state, message)
+    note_answer(state, message, refusal)
+    if refusal is not None:
         state.send(VoteResponse(sender=state.node_id, receiver=message.sender, term=state.term, granted=False))
         return False
     state.send_after_save(VoteResponse(sender=state.node_id, receiver=message.sender, term=state.term, granted=True))
@@ -43,11 +73,9 @@ def answer_vote(state: State, message: VoteRequest) -> bool:
 
 def answer_pre_vote(state: State, message: PreVoteRequest) -> None:
     """Would we vote for it? An answer binds nobody and changes nothing (dissertation §9.6)."""
-    granted = (
-        not state.in_lease
-        and (message.term > state.term or (message.term == state.term and _may_vote_for(state, message.sender)))
-        and state.log.is_up_to_date(message.last_index, message.last_term)
-    )
+    refusal = Refusal.LEADER_HEARD if state.in_lease else _objection(state, message)
+    note_answer(state, message, refusal)
+    granted = refusal is None
     state.send(
         PreVoteResponse(
             sender=state.node_id,

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from raftkv.raft.errors import ProposalDropped
 from raftkv.raft.messages import Message, PreVoteRequest, PreVoteResponse, ProposeRejected, VoteRequest, VoteResponse
+from raftkv.raft.notices import VoteCounted
 from raftkv.raft.quorum import VoteResult, vote_result
 from raftkv.raft.ready import ReadState, RoleName
 from raftkv.raft.state import State, ToCandidate, ToFollower, ToLeader, ToPreCandidate, Transition
@@ -25,6 +26,7 @@ class _Campaign:
     __slots__ = ("_votes",)
     prize: ClassVar[Transition]
     """What a won poll leads to."""
+    is_pre_vote: ClassVar[bool]
 
     def __init__(self) -> None:
         self._votes: dict[NodeId, bool] = {}
@@ -49,6 +51,9 @@ class _Campaign:
 
     def _decide(self, state: State, voter: NodeId, *, granted: bool) -> Transition | None:
         """Count a voter's first answer; what follows from all answers so far, None if nothing yet."""
+        if voter != state.node_id and voter not in self._votes:
+            term = state.term + 1 if self.is_pre_vote else state.term
+            state.note(VoteCounted(voter, term, self.is_pre_vote, granted))
         self._votes.setdefault(voter, granted)
         match vote_result(state.membership, self._votes):
             case VoteResult.WON:
@@ -64,6 +69,7 @@ class PreCandidate(_Campaign):
 
     name = RoleName.PRE_CANDIDATE
     prize = ToCandidate()
+    is_pre_vote = True
     __slots__ = ()
 
     def start(self, state: State) -> Transition | None:
@@ -95,6 +101,7 @@ class Candidate(_Campaign):
 
     name = RoleName.CANDIDATE
     prize = ToLeader()
+    is_pre_vote = False
     __slots__ = ()
 
     def start(self, state: State, *, leadership_transfer: bool) -> None:

@@ -21,6 +21,7 @@ from raftkv.raft.messages import (
     TimeoutNow,
     TransferLeadership,
 )
+from raftkv.raft.notices import Loss, TransferBegun, TransferGivenUp
 from raftkv.raft.quorum import has_quorum, quorum_index
 from raftkv.raft.read_index import PendingRead, ReadIndexQueue
 from raftkv.raft.ready import ReadState, RoleName
@@ -61,9 +62,11 @@ class Leader:
         self._ticks += 1
         self.replication.tick()
         if self.transfer_target and self._ticks - self._transfer_started >= state.config.election_timeout_ticks:
+            state.note(TransferGivenUp(self.transfer_target))
             self.transfer_target = NO_NODE  # It did not come about; proposals are welcome again.
         if not has_quorum(state.membership, self.replication.active_nodes(state)):
-            return ToFollower(state.term)  # CheckQuorum: whoever cannot hear a quorum does not lead (§6.2).
+            # CheckQuorum: whoever cannot hear a quorum does not lead (§6.2).
+            return ToFollower(state.term, cause=Loss.NO_QUORUM)
         self._heartbeat_elapsed += 1
         if self._heartbeat_elapsed >= state.config.heartbeat_interval_ticks:
             self._heartbeat_elapsed = 0
@@ -211,7 +214,7 @@ class Leader:
         successor = self.replication.most_up_to_date_voter(state)
         if successor and self.replication.match_index(successor) == state.log.last_index:
             state.send(TimeoutNow(sender=state.node_id, receiver=successor, term=state.term))
-        return ToFollower(state.term)
+        return ToFollower(state.term, cause=Loss.REMOVED)
 
     # Reads
 
@@ -257,6 +260,7 @@ class Leader:
         target = target or self.replication.most_up_to_date_voter(state)
         if target in (NO_NODE, state.node_id, self.transfer_target) or target not in state.membership.voters:
             return
+        state.note(TransferBegun(target))
         self.transfer_target = target
         self._transfer_started = self._ticks
         self.replication.wants_flush = True

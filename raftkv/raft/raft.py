@@ -228,6 +228,7 @@ class Raft:
             snapshots_wanted=tuple(outbox.snapshots_wanted),
             soft_state=soft_state if changed else None,
             proposals_rejected=outbox.proposals_rejected,
+            notices=tuple(outbox.notices),
         )
         state.log.check_cursors()
         return result

@@ -14,6 +14,7 @@ The contract, in full:
 5. `read_states` are answered once the state machine has applied their index.
 6. `snapshots_wanted`: these followers need a snapshot. The shell makes one, streams it with an `InstallSnapshot` message
    that names what it really holds, and calls `Raft.snapshot_sent(node, index)` or `Raft.snapshot_failed(node)`.
+7. `notices` explain decisions to people. The shell may record or ignore them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from raftkv.raft.messages import Message
+from raftkv.raft.notices import Notice
 from raftkv.raft.types import Entry, HardState, NodeId, SavedMark, SnapshotMeta
 
 
@@ -76,3 +78,4 @@ class Ready:
     soft_state: SoftState | None = None
     proposals_rejected: bool = False
     """A leader refused proposals that this node passed on: propose again what is unresolved, after a pause."""
+    notices: tuple[Notice, ...] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from raftkv.raft.answers import answer_pre_vote, answer_vote, refuse_request, refuse_stale_leader
+from raftkv.raft.answers import answer_pre_vote, answer_vote, note_answer, refuse_request, refuse_stale_leader
 from raftkv.raft.candidate import Candidate, PreCandidate
 from raftkv.raft.follower import Follower
 from raftkv.raft.leader import Leader
@@ -27,6 +27,7 @@ from raftkv.raft.messages import (
     TransferLeadership,
     VoteRequest,
 )
+from raftkv.raft.notices import Campaigned, Cause, Loss, Refusal, SteppedDown
 from raftkv.raft.state import State, ToCandidate, ToFollower, ToLeader, ToPreCandidate, Transition
 from raftkv.raft.types import NO_NODE, NodeId
 
@@ -66,11 +67,12 @@ class Roles:
             case PreVoteRequest() | PreVoteResponse(granted=True):
                 return True  # A question about a term that may never come, and its answer.
             case VoteRequest() if state.in_lease and not message.leadership_transfer:
+                note_answer(state, message, Refusal.LEADER_HEARD)
                 return False  # We hear a leader: whoever asks does not (§4.2.3). Not even our term changes.
             case AppendRequest() | HeartbeatRequest() | InstallSnapshot():
-                self.follow(ToFollower(message.term, message.sender))
+                self.follow(ToFollower(message.term, message.sender, cause=Loss.LATER_TERM, by=message.sender))
             case _:
-                self.follow(ToFollower(message.term))
+                self.follow(ToFollower(message.term, cause=Loss.LATER_TERM, by=message.sender))
         return True
 
     def _on_lower_term(self, message: Message) -> None:
@@ -103,7 +105,7 @@ class Roles:
                 refuse_request(state, message)
             case AppendRequest() | HeartbeatRequest() | InstallSnapshot() if state.leader != message.sender:
                 assert state.leader == NO_NODE, f"{state.leader} and {message.sender} lead term {state.term}"
-                self.follow(ToFollower(message.term, message.sender))
+                self.follow(ToFollower(message.term, message.sender, cause=Loss.LEADER_FOUND, by=message.sender))
                 self.follow(self.role.step(state, message))
             case _:
                 self.follow(self.role.step(state, message))
@@ -118,16 +120,20 @@ class Roles:
     def _change_role(self, transition: Transition) -> Transition | None:
         state = self.state
         match transition:
-            case ToFollower(term, leader):
+            case ToFollower(term, leader, cause, by):
+                if not isinstance(self.role, Follower):
+                    state.note(SteppedDown(self.role.name.value, state.term, cause, by, term))
                 self._become_follower(term, leader)
                 return None
             case ToPreCandidate():
                 assert state.may_campaign, f"{state.node_id} campaigns and is no voter"
+                self._note_campaign(state.term + 1, self._cause_of_pre_votes())
                 role = self._enter(PreCandidate())
                 self._start_campaign_clock()
                 return role.start(state)
             case ToCandidate(leadership_transfer):
                 assert state.may_campaign, f"{state.node_id} campaigns and is no voter"
+                self._note_campaign(state.term + 1, Cause.TRANSFER if leadership_transfer else Cause.PRE_VOTES)
                 candidate = self._enter(Candidate())
                 state.term += 1
                 state.vote = state.node_id
@@ -153,6 +159,16 @@ class Roles:
             state.term = term
             state.vote = NO_NODE
         state.leader = leader
+
+    def _cause_of_pre_votes(self) -> Cause:
+        if self.state.leader_gone:
+            return Cause.LEADER_GONE
+        return Cause.SILENCE if self.state.election_timed_out else Cause.ASKED
+
+    def _note_campaign(self, term: int, cause: Cause) -> None:
+        state = self.state
+        is_pre_vote = cause not in (Cause.TRANSFER, Cause.PRE_VOTES)
+        state.note(Campaigned(term, is_pre_vote, cause, state.leader, state.election_elapsed_ticks))
 
     def _start_campaign_clock(self) -> None:
         self.state.leader = NO_NODE

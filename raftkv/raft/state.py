@@ -14,6 +14,7 @@ from raftkv.raft.config import RaftConfig
 from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipHistory
 from raftkv.raft.messages import AppendResponse, Message, VoteRequest, VoteResponse
+from raftkv.raft.notices import Loss, Notice
 from raftkv.raft.ready import ReadState
 from raftkv.raft.saves import Saves
 from raftkv.raft.types import NO_NODE, Entry, HardState, Membership, NodeId, SnapshotMeta
@@ -25,6 +26,10 @@ UNLIMITED_BYTES = 2**63
 class ToFollower:
     term: int
     leader: NodeId = NO_NODE
+    cause: Loss = Loss.REFUSED
+    """Why, for the record, if this node is more than a follower."""
+    by: NodeId = NO_NODE
+    """Whose message told it; for the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Outbox:
     snapshots_wanted: list[NodeId] = field(default_factory=list)
     install: SnapshotMeta | None = None
     proposals_rejected: bool = False
+    notices: list[Notice] = field(default_factory=list)
 
     def is_empty(self) -> bool:
         return not (
@@ -64,6 +70,7 @@ class Outbox:
             or self.snapshots_wanted
             or self.install is not None
             or self.proposals_rejected
+            or self.notices
         )
 
 
@@ -145,6 +152,10 @@ class State:
     def heard_leader(self) -> None:
         self.election_elapsed_ticks = 0
         self.leader_gone = False
+
+    def note(self, notice: Notice) -> None:
+        """Explain a decision; see `raftkv.raft.notices`."""
+        self.outbox.notices.append(notice)
 
     def send(self, message: Message) -> None:
         """May leave at once."""
