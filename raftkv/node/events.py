@@ -27,10 +27,18 @@ class SnapshotReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A stream to a peer is up."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class PeerLost:
     """The stream to a peer broke: what was on its way may be gone."""
 
     node: NodeId
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class PeerDead:
     """There is evidence that a peer's process is gone, not merely silent."""
 
     node: NodeId
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +96,16 @@ class Failed:
     error: BaseException
 
 
-Event = Received | SnapshotReceived | PeerLost | PeerDead | Saved | Applied | Durable | Called | Installed | Failed
+Event = (
+    Received
+    | SnapshotReceived
+    | PeerConnected
+    | PeerLost
+    | PeerDead
+    | Saved
+    | Applied
+    | Durable
+    | Called
+    | Installed
+    | Failed
+)

@@ -32,12 +32,14 @@ from raftkv.node.events import (
     Durable,
     Failed,
     Installed,
+    PeerConnected,
     PeerDead,
     PeerLost,
     Received,
     Saved,
     SnapshotReceived,
 )
+from raftkv.node.flight_record import FlightRecord
 from raftkv.node.inbox import Inbox
 from raftkv.node.leader_watch import LeaderWatch
 from raftkv.node.ports import ApplierPort, LogPort, TransportPort
@@ -86,6 +88,7 @@ class Node:
         cluster_id: int,
         incarnation: int,
         members: list[rpc_pb2.Member],
+        flight: FlightRecord | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._raft = raft
@@ -100,6 +103,8 @@ class Node:
         self.bytes_on_disk = 0
         """Size of the database file, as of the last commit; `bytes_in_use` without its free pages."""
         self.bytes_in_use = 0
+        self.flight = flight if flight is not None else FlightRecord(run=incarnation)
+        self.flight.observe(raft, tick_s=config.tick_s, name_of=self.name_of)
         self._succession = Succession(raft, self.inbox)
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
         self._ticker = Ticker(config.tick_s, self._tick)
@@ -116,6 +121,7 @@ class Node:
         self._saves = SaveQueue(log_writer, transport, self.inbox)
         self._snapshots = SnapshotDuty(self._raft, applier, transport, self.inbox, directory=snapshot_dir)
         self._publish_peers()
+        self.flight.started()
         self._ticker.start()
         if self._raft.membership.voters == {self._raft.node_id}:
             self._raft.campaign()  # Nobody else could lead: there is nothing to wait for.
@@ -229,6 +235,7 @@ class Node:
     # The loop's side ------------------------------------------------------------------------------------------------
 
     def _tick(self, ticks: int, lag_s: float) -> None:
+        self.flight.ticked(lag_s)
         try:
             for _ in range(ticks):
                 self._raft.tick()
@@ -256,6 +263,7 @@ class Node:
     def _handle(self, event: Any) -> None:
         match event:
             case Received(messages):
+                self.flight.heard(messages)
                 for message in messages:
                     self._raft.step(message)
             case Saved(mark):
@@ -271,15 +279,20 @@ class Node:
             case Durable(index, bytes_on_disk, bytes_in_use):
                 self.bytes_on_disk, self.bytes_in_use = bytes_on_disk, bytes_in_use
                 self._compact_log(index)
-            case PeerLost(node):
+            case PeerConnected(node):
+                self.flight.peer_connected(node)
+            case PeerLost(node, reason):
+                self.flight.peer_lost(node, reason)
                 self._raft.peer_unreachable(node)
                 if node == self._raft.leader:
                     self._requests.ask_again()
-            case PeerDead(node):
+            case PeerDead(node, evidence):
+                self.flight.peer_dead(node, evidence)
                 self._succession.leader_died(node)
             case SnapshotReceived(message, path):
                 self._take_snapshot(message, path)
             case Installed(snapshot):
+                self.flight.snapshot("installed", index=snapshot.index)
                 self._installed(snapshot.index)
             case Failed(error):
                 raise error
@@ -288,6 +301,7 @@ class Node:
 
     def _carry_out(self, ready: Ready) -> None:
         """Do what a Ready asks for; see `raftkv.raft.ready` for the contract."""
+        self.flight.noticed(ready.notices)
         if ready.messages:
             self._transport.send(ready.messages)
         if ready.install is not None:
@@ -330,6 +344,7 @@ class Node:
 
     def _soft_state_changed(self, state: SoftState) -> None:
         name = self.name_of(state.leader)
+        self.flight.leader_changed(state)
         if state.leader == NO_NODE:
             log.warning("no leader at term %d; this node is %s", state.term, state.role.value)
             return
@@ -362,6 +377,7 @@ class Node:
 
     def _fail(self, error: BaseException) -> None:
         """Nothing after this can be trusted: stop, and let the owner know why."""
+        self.flight.failed(error)
         is_of_the_world = isinstance(error, RaftkvError)
         log.critical("stopping: %s", error or type(error).__name__, exc_info=None if is_of_the_world else error)
         if not self.stopped.done():

@@ -20,12 +20,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from raftkv.config import ServerConfig
 from raftkv.errors import DataDirError, PeerError, RequestError, StorageError
-from raftkv.node import Applier, Node, NodeConfig, recover_raft
-from raftkv.node.events import Event, Failed, PeerDead, PeerLost, Received, SnapshotReceived
+from raftkv.node import Applier, Node, NodeConfig, flight_record, recover_raft
+from raftkv.node.events import Event, Failed, PeerConnected, PeerDead, PeerLost, Received, SnapshotReceived
 from raftkv.node.snapshots import empty_directory
 from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
 from raftkv.server.cluster import ClusterService
+from raftkv.server.flight import FlightService
 from raftkv.server.kv import KvService
 from raftkv.server.limits import Limits
 from raftkv.server.maintenance import MaintenanceService
@@ -33,7 +34,7 @@ from raftkv.server.services import Services
 from raftkv.server.store import BATCH_PATH, StoreService
 from raftkv.statemachine import Bootstrap, StateMachine
 from raftkv.statemachine.snapshot import verify_snapshot
-from raftkv.storage import DataDir, DataMark, Identity, PeerRecords, Wal, WalWriter
+from raftkv.storage import DataDir, DataMark, FlightFile, Identity, PeerRecords, Wal, WalWriter
 from raftkv.transport import PeerTransport
 from raftkv.transport.transport import add_port
 
@@ -50,6 +51,8 @@ ANSWER_S = 0.5
 """For the last answers to reach their callers."""
 WAITING_LOG_S = 5.0
 START_ANEW = "remove the member and add it anew, with an empty data directory"
+FLIGHT_RECORD_CLOSE_S = 0.5
+"""For the flight record's last lines to reach a disk that may be the reason for the end."""
 ANNOUNCE_AGAIN_S = 0.5
 HOLD_BASE_S = 5.0
 """A request without a deadline is held this long plus two election timeouts (etcd: ReqTimeout)."""
@@ -107,6 +110,7 @@ class Server:
             cluster_id=config.cluster_id,
             incarnation=data_dir.incarnation,
             members=self._machine.members,
+            flight=self._open_flight_record(data_dir),
         )
         post = self.node.inbox.post
         applier = Applier(self._machine, post, wanted=(raft.node_id, data_dir.incarnation))
@@ -122,8 +126,9 @@ class Server:
             dial_overrides=config.peer_dial,
             on_messages=lambda messages: post(Received(messages)),
             on_snapshot=lambda message, path: post(SnapshotReceived(message, path)),
-            on_lost=lambda node: post(PeerLost(node)),
-            on_dead=lambda node: post(PeerDead(node)),
+            on_connected=lambda node: post(PeerConnected(node)),
+            on_lost=lambda node, reason: post(PeerLost(node, reason)),
+            on_dead=lambda node, evidence: post(PeerDead(node, evidence)),
             on_disowned=lambda why: post(Failed(DataDirError(f"{data_dir.path}: {why}; {START_ANEW}"))),
             introduction=_introduction(data_dir.mark),
             meet=_meeting(PeerRecords(data_dir.path), post),
@@ -135,6 +140,7 @@ class Server:
         for url in config.listen_client_urls:
             add_port(self._grpc, url, flag="--listen-client-urls")
         await self._transport.listen(config.listen_peer_urls)
+        self.node.flight.attach(links=self._transport.links, sync_since=log_writer.in_flight_since)
         self.node.start(log_writer=log_writer, transport=self._transport, applier=applier, snapshot_dir=snapshot_dir)
         await self._grpc.start()
         self._in_background(self._announce(), "raftkv-announce")
@@ -161,6 +167,14 @@ class Server:
             opened.pop_all()  # From here on they belong to their threads.
         return raft
 
+    def _open_flight_record(self, data_dir: DataDir) -> flight_record.FlightRecord:
+        config = self._config
+        head = flight_record.head_of(name=config.name, member_id=config.member_id, cluster_id=config.cluster_id)
+        file = FlightFile(data_dir.path, head)
+        earlier = file.open()
+        self._opened.push_async_callback(asyncio.to_thread, file.close, FLIGHT_RECORD_CLOSE_S)
+        return flight_record.FlightRecord(file, earlier=earlier, run=data_dir.incarnation)
+
     async def wait(self) -> None:
         """Return when the node has stopped; raise what stopped it."""
         await asyncio.shield(self.node.stopped)
@@ -170,6 +184,7 @@ class Server:
         if self._is_stopping:
             return
         self._is_stopping = True
+        self.node.flight.stopping()
         loop = asyncio.get_running_loop()
         stop_at = loop.time() + STOP_S
         for task in self._background:
@@ -184,6 +199,7 @@ class Server:
             await asyncio.wait([draining], timeout=0.01)
         self.node.stop()  # Before the calls are cut off: whoever still waits is told the truth about its write.
         await draining
+        self.node.flight.stopped()
         await self._opened.aclose()
 
     def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -208,6 +224,7 @@ class Server:
             StoreService(self.node, limits),
             ClusterService(self.node),
             MaintenanceService(self.node),
+            FlightService(self.node, config.name),
         )
         request_bytes_max = max(BATCH_BYTES_MAX, config.max_request_bytes + GRPC_OVERHEAD_BYTES)
         server = grpc.aio.server(

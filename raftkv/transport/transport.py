@@ -48,8 +48,9 @@ class PeerTransport:
     Args:
         on_messages: called with each frame's messages.
         on_snapshot: called with a received snapshot, verified and on disk; the callee owns the file.
-        on_lost: called when the live stream to a peer broke.
-        on_dead: called, after `on_lost`, when there is evidence that the peer's process is gone.
+        on_connected: called when a stream to a peer is up.
+        on_lost: called with the reason when the live stream to a peer broke.
+        on_dead: called with the evidence, after `on_lost`, when there is some that the peer's process is gone.
         on_disowned: called when a peer refuses us because our data is not what it was; says why.
         introduction: what peers are told of our data, in a Hello's fields.
         meet: called, perhaps on another thread, with what a peer tells of its data before anything else is heard from it;
@@ -66,8 +67,9 @@ class PeerTransport:
         dial_overrides: dict[str, str],
         on_messages: Callable[[Sequence[Message]], None],
         on_snapshot: Callable[[InstallSnapshot, Path], None],
-        on_lost: Callable[[NodeId], None],
-        on_dead: Callable[[NodeId], None],
+        on_connected: Callable[[NodeId], None] = lambda _: None,
+        on_lost: Callable[[NodeId, str], None],
+        on_dead: Callable[[NodeId, str], None],
         on_disowned: Callable[[str], None],
         introduction: peer_pb2.Hello,
         meet: Callable[[peer_pb2.Hello], None],
@@ -79,6 +81,7 @@ class PeerTransport:
         self._dial_overrides = dial_overrides
         self._on_messages = on_messages
         self._on_snapshot = on_snapshot
+        self._on_connected = on_connected
         self._on_lost = on_lost
         self._on_dead = on_dead
         self._on_disowned = on_disowned
@@ -161,6 +164,10 @@ class PeerTransport:
                 raise PeerError(f"{link.name} at {link.address}: {error.details()}") from None
         return int(result.match_index)
 
+    def links(self) -> dict[NodeId, str | None]:
+        """Every peer: None where a stream is up, else why there is none."""
+        return {node: None if link.is_connected else link.error for node, link in self._links.items()}
+
     def unreachable(self) -> dict[str, str]:
         """Peers without a stream: name and address, and why."""
         return {
@@ -229,6 +236,7 @@ class PeerTransport:
     ) -> None:
         """Read and write until the stream ends, then report it."""
         link.attach(stream)
+        self._on_connected(link.node)
         log.debug("connected with %s", link.name)
         pump = asyncio.create_task(link.pump(stream, write), name=f"raftkv-pump-{link.name}")
         reason = "the connection was closed"
@@ -249,7 +257,7 @@ class PeerTransport:
 
     def _report_loss(self, link: PeerLink, reason: str) -> None:
         log.debug("lost %s: %s", link.name, reason)
-        self._on_lost(link.node)
+        self._on_lost(link.node, reason)
         witness = asyncio.create_task(self._look_for_evidence(link), name=f"raftkv-evidence-{link.name}")
         self._witnesses.add(witness)
         witness.add_done_callback(self._witnesses.discard)
@@ -262,7 +270,7 @@ class PeerTransport:
                 return
             if await is_refused([link.address, *link.peer.clients]):
                 log.info("%s is dead: its stream broke and it refuses connections", link.name)
-                self._on_dead(link.node)
+                self._on_dead(link.node, "it refuses connections")
                 return
 
     def _receive(self, link: PeerLink, frame: peer_pb2.Frame) -> None:

@@ -20,6 +20,7 @@ SERVED = {
     "etcdserverpb.Cluster": {"MemberList"},
     "etcdserverpb.Maintenance": {"Status", "HashKV"},
     "raftkv.store.Store": {"Batch"},
+    "raftkv.flight.Flight": {"Record"},
 }
 
 
