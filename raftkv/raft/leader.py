@@ -60,7 +60,7 @@ class Leader:
 
     def tick(self, state: State) -> Transition | None:
         self._ticks += 1
-        self.replication.tick()
+        self.replication.tick(state)
         if self.transfer_target and self._ticks - self._transfer_started >= state.config.election_timeout_ticks:
             state.note(TransferGivenUp(self.transfer_target))
             self.transfer_target = NO_NODE  # It did not come about; proposals are welcome again.
@@ -113,13 +113,18 @@ class Leader:
     def propose(self, state: State, proposals: Sequence[Proposal]) -> None:
         if self.transfer_target:
             raise ProposalDropped(f"leadership is being handed to {self.transfer_target}")
+        if state.node_id not in state.membership.members:
+            raise ProposalDropped("this leader leaves the cluster")
         size = sum(len(proposal.data) + ENTRY_OVERHEAD_BYTES for proposal in proposals)
         if self.uncommitted_bytes and self.uncommitted_bytes + size > state.config.uncommitted_bytes_max:
             raise ProposalDropped(f"{self.uncommitted_bytes} bytes are waiting for a quorum")
         self._append(state, proposals)
 
     def _on_propose(self, state: State, message: ProposeRequest) -> None:
+        """A stranger's are refused: whoever applies its own removal knows that nothing else of it can follow."""
         try:
+            if message.sender not in state.membership.members:
+                raise ProposalDropped(f"{message.sender} is no member")
             self.propose(state, message.proposals)
         except ProposalDropped:
             state.send(ProposeRejected(sender=state.node_id, receiver=message.sender, term=state.term))

@@ -72,6 +72,14 @@ class Progress:
     """The leader's tick count when `match_index` last rose, or when that was last asked about."""
     acked_round: int = 0
     """The latest heartbeat round it answered."""
+    leaves_at: int = 0
+    """The entry that removes it from the membership; it should still get that one, and learn that it is committed."""
+    left_tick: int = 0
+
+    @property
+    def knows_it_left(self) -> bool:
+        """Whether it has the entry that removes it, and was told that this is committed."""
+        return 0 < self.leaves_at <= min(self.match_index, self.commit_sent)
 
     @property
     def is_paused(self) -> bool:

@@ -27,23 +27,39 @@ class Replication:
         self.sync_members(state)
 
     def sync_members(self, state: State) -> None:
-        """The membership in force changed: newcomers start as probes, who has left is forgotten."""
+        """The membership in force changed: newcomers start as probes.
+
+        Who has left still gets the entry that says so, if that can be done within an election timeout: it then knows what
+        became of everything it proposed, and stops by itself.
+        """
         old = self._progress
-        config = state.config
-        self._progress = {
-            node: old.get(node)
-            or Progress(
-                next_index=state.log.last_index + 1,
-                in_flight=InFlight(config.inflight_appends_max, config.inflight_bytes_max),
-                heard_tick=self._ticks,
-            )
-            for node in state.membership.members
-            if node != state.node_id
-        }
+        members = [node for node in state.membership.members if node != state.node_id]
+        for node in old.keys() - members:
+            if not old[node].leaves_at:
+                old[node].leaves_at, old[node].left_tick = state.memberships.current_index, self._ticks
+        self._progress = {}
+        for node in sorted({*members, *old}):
+            progress = old.get(node)
+            if progress is None or (progress.leaves_at and node in members):
+                progress = self._newcomer(state)
+            self._progress[node] = progress
         self.wants_flush = True
 
-    def tick(self) -> None:
+    def _newcomer(self, state: State) -> Progress:
+        config = state.config
+        return Progress(
+            next_index=state.log.last_index + 1,
+            in_flight=InFlight(config.inflight_appends_max, config.inflight_bytes_max),
+            heard_tick=self._ticks,
+        )
+
+    def tick(self, state: State) -> None:
         self._ticks += 1
+        for node, progress in list(self._progress.items()):
+            waited_ticks = self._ticks - progress.left_tick
+            is_lost = progress.state is ProgressState.SNAPSHOT or waited_ticks > state.config.election_timeout_ticks
+            if progress.leaves_at and (progress.knows_it_left or is_lost):
+                del self._progress[node]
 
     def match_index(self, node: NodeId) -> int:
         progress = self._progress.get(node)
@@ -138,10 +154,12 @@ class Replication:
 
     def _catch_up(self, state: State, node: NodeId, progress: Progress) -> None:
         log = state.log
-        if progress.is_paused:
+        if progress.is_paused or progress.knows_it_left:
             return
         if progress.next_index <= log.base_index:
             progress.become_snapshot()
+            if progress.leaves_at:
+                return  # Too far behind to be told.
             state.outbox.snapshots_wanted.append(node)
             return
         if progress.state is ProgressState.PROBE:
@@ -209,10 +227,14 @@ class Replication:
                 is_learner=not state.membership.is_voter(node),
             )
             for node, progress in self._progress.items()
+            if not progress.leaves_at
         }
 
     def check(self, state: State) -> None:
-        assert tuple(self._progress) == tuple(n for n in state.membership.members if n != state.node_id), "strangers"
+        members = tuple(node for node in state.membership.members if node != state.node_id)
+        assert tuple(node for node, progress in self._progress.items() if not progress.leaves_at) == members, (
+            "strangers"
+        )
         for progress in self._progress.values():
             progress.check()
             assert progress.match_index <= state.log.last_index, f"match {progress.match_index} beyond the log"

@@ -12,6 +12,7 @@ from raftkv.raft import (
     AppendResponse,
     Entry,
     EntryKind,
+    HeartbeatRequest,
     Membership,
     MembershipChange,
     MembershipChangeRefused,
@@ -209,3 +210,39 @@ def test_a_learner_does_not_count_for_commits() -> None:
     assert group[1].commit_index == group[1].last_index - 1
     acks = [m for m in group.sent if isinstance(m, AppendResponse) and m.sender == 4]
     assert acks[-1].match_index == group[1].last_index
+
+
+def test_who_is_removed_still_learns_of_it_and_of_everything_before() -> None:
+    """So that a member which leaves knows what became of everything it proposed."""
+    group = cluster(3).elect(1)
+    group.propose(3, "a").settle()
+
+    group[1].propose_membership(change(1, 2), b"")
+    group.settle()
+
+    assert group[3].membership == voters(1, 2)
+    assert group[3].applied_index == group[1].commit_index == 3
+    assert group.nodes[3].commands() == ["a"]
+
+
+def test_what_a_removed_member_proposes_is_refused() -> None:
+    group = cluster(3, election_timeout_ticks=10, heartbeat_interval_ticks=2).elect(1)
+    group[1].propose_membership(change(1, 2), b"")
+    group.settle()
+
+    group.propose(3, "late").settle()
+
+    assert group[1].last_index == 2
+    assert group[3].role is RoleName.FOLLOWER
+
+
+def test_nobody_waits_longer_than_an_election_timeout_for_a_removed_member_that_is_away() -> None:
+    group = cluster(3, election_timeout_ticks=10, heartbeat_interval_ticks=2).elect(1).isolate(1, 2)
+    group[1].propose_membership(change(1, 2), b"")
+    group.settle().tick(12, nodes=[1, 2])
+    group.heal()
+    group.take(HeartbeatRequest)
+    group[1].read_index(1)
+    sent = group.take(HeartbeatRequest)
+
+    assert [message.receiver for message in sent] == [2]
