@@ -119,7 +119,9 @@ class Node:
         self._applier = applier
         self._requests.start(applier)
         self._saves = SaveQueue(log_writer, transport, self.inbox)
-        self._snapshots = SnapshotDuty(self._raft, applier, transport, self.inbox, directory=snapshot_dir)
+        self._snapshots = SnapshotDuty(
+            self._raft, applier, transport, self.inbox, directory=snapshot_dir, flight=self.flight
+        )
         self._publish_peers()
         self.flight.started()
         self._ticker.start()

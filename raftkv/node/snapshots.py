@@ -17,6 +17,7 @@ from typing import Any
 
 from raftkv.errors import RaftkvError, StorageError
 from raftkv.node.events import Failed
+from raftkv.node.flight_record import FlightRecord
 from raftkv.node.inbox import Inbox
 from raftkv.node.ports import ApplierPort, TransportPort
 from raftkv.raft import Raft, RoleName
@@ -42,8 +43,16 @@ class SnapshotDuty:
     """Owns the snapshot files on their way in and out, and the tasks that move them."""
 
     def __init__(
-        self, raft: Raft, applier: ApplierPort, transport: TransportPort, inbox: Inbox, *, directory: Path
+        self,
+        raft: Raft,
+        applier: ApplierPort,
+        transport: TransportPort,
+        inbox: Inbox,
+        *,
+        directory: Path,
+        flight: FlightRecord,
     ) -> None:
+        self._flight = flight
         self._directory = directory
         self._raft = raft
         self._applier = applier
@@ -132,9 +141,11 @@ class SnapshotDuty:
             await self._transport.send_snapshot(message, path)
         except (RaftkvError, OSError) as error:
             log.warning("snapshot to %x failed: %s", node, error)
+            self._flight.snapshot("failed", peer=node, index=snapshot.index, reason=str(error))
             self._raft.snapshot_failed(node)
         else:
             self._raft.snapshot_sent(node, snapshot.index)
+            self._flight.snapshot("sent", peer=node, index=snapshot.index)
         self._inbox.wake()
 
     async def _call_applier(self, job: Callable[[Any], Any]) -> Any:

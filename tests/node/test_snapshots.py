@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from raftkv.errors import DiskFullError, PeerError
+from raftkv.node.flight_record import FlightRecord
 from raftkv.node.inbox import Inbox
 from raftkv.node.snapshots import SnapshotDuty, empty_directory
 from raftkv.raft import (
@@ -141,7 +142,11 @@ class Bench:
         self.courier = Courier()
         self.on_events: Callable[[], None] = lambda: None
         self.inbox = Inbox(asyncio.get_running_loop(), lambda: self.on_events())
-        self.duty = SnapshotDuty(self.raft, self.applier, self.courier, self.inbox, directory=self.directory)
+        self.flight = FlightRecord()
+        self.flight.observe(self.raft, tick_s=0.01, name_of=lambda node: f"n{node}")
+        self.duty = SnapshotDuty(
+            self.raft, self.applier, self.courier, self.inbox, directory=self.directory, flight=self.flight
+        )
 
     def state_of(self, node: int) -> ProgressState:
         return self.raft.status().followers[node].state
