@@ -1,3 +1,4 @@
+from raftkv.pb import store_pb2 as _store_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -7,15 +8,43 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Roster(_message.Message):
+    __slots__ = ("cluster_id", "index", "table")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: int
+    index: int
+    table: _store_pb2.MemberTable
+    def __init__(self, cluster_id: _Optional[int] = ..., index: _Optional[int] = ..., table: _Optional[_Union[_store_pb2.MemberTable, _Mapping]] = ...) -> None: ...
+
+class ChangeMembersRequest(_message.Message):
+    __slots__ = ("cluster_id", "change")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: int
+    change: _store_pb2.MemberChange
+    def __init__(self, cluster_id: _Optional[int] = ..., change: _Optional[_Union[_store_pb2.MemberChange, _Mapping]] = ...) -> None: ...
+
+class ChangeMembersResponse(_message.Message):
+    __slots__ = ("done", "failure")
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    done: _store_pb2.MemberTable
+    failure: _store_pb2.Failure
+    def __init__(self, done: _Optional[_Union[_store_pb2.MemberTable, _Mapping]] = ..., failure: _Optional[_Union[_store_pb2.Failure, _Mapping]] = ...) -> None: ...
+
 class Frame(_message.Message):
-    __slots__ = ("hello", "messages", "data_refused")
+    __slots__ = ("hello", "messages", "data_refused", "removed")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     DATA_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     messages: _containers.RepeatedCompositeFieldContainer[Message]
     data_refused: str
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., data_refused: _Optional[str] = ...) -> None: ...
+    removed: bool
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., data_refused: _Optional[str] = ..., removed: _Optional[bool] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_version", "cluster_id", "sender", "receiver", "data_id", "incarnation", "run_id")

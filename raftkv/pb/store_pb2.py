@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from raftkv.pb import rpc_pb2 as raftkv_dot_pb_dot_rpc__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftkv/pb/store.proto\x12\x0craftkv.store\x1a\x13raftkv/pb/rpc.proto\"\xd9\x02\n\x07\x43ommand\x12.\n\x03put\x18\x01 \x01(\x0b\x32\x1f.raftkv.etcdserverpb.PutRequestH\x00\x12?\n\x0c\x64\x65lete_range\x18\x02 \x01(\x0b\x32\'.raftkv.etcdserverpb.DeleteRangeRequestH\x00\x12.\n\x03txn\x18\x03 \x01(\x0b\x32\x1f.raftkv.etcdserverpb.TxnRequestH\x00\x12<\n\ncompaction\x18\x04 \x01(\x0b\x32&.raftkv.etcdserverpb.CompactionRequestH\x00\x12.\n\x07publish\x18\x05 \x01(\x0b\x32\x1b.raftkv.etcdserverpb.MemberH\x00\x12\x32\n\x05range\x18\x06 \x01(\x0b\x32!.raftkv.etcdserverpb.RangeRequestH\x00\x42\x0b\n\toperation\"\x85\x01\n\x0c\x43ommandBatch\x12\x0e\n\x06origin\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x15\n\rsettled_below\x18\x04 \x01(\x04\x12\'\n\x08\x63ommands\x18\x0f \x03(\x0b\x32\x15.raftkv.store.Command\"7\n\x0c\x42\x61tchRequest\x12\'\n\x08\x63ommands\x18\x0f \x03(\x0b\x32\x15.raftkv.store.Command\"k\n\rBatchResponse\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.raftkv.etcdserverpb.ResponseHeader\x12%\n\x07\x61nswers\x18\x0f \x03(\x0b\x32\x14.raftkv.store.Answer\"\xd4\x02\n\x06\x41nswer\x12/\n\x03put\x18\x01 \x01(\x0b\x32 .raftkv.etcdserverpb.PutResponseH\x00\x12@\n\x0c\x64\x65lete_range\x18\x02 \x01(\x0b\x32(.raftkv.etcdserverpb.DeleteRangeResponseH\x00\x12/\n\x03txn\x18\x03 \x01(\x0b\x32 .raftkv.etcdserverpb.TxnResponseH\x00\x12=\n\ncompaction\x18\x04 \x01(\x0b\x32\'.raftkv.etcdserverpb.CompactionResponseH\x00\x12\x33\n\x05range\x18\x06 \x01(\x0b\x32\".raftkv.etcdserverpb.RangeResponseH\x00\x12(\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x15.raftkv.store.FailureH\x00\x42\x08\n\x06result\"\x81\x01\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\x07outcome\x18\x03 \x01(\x0e\x32\x1d.raftkv.store.Failure.Outcome\"\'\n\x07Outcome\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0f\n\x0bNOT_APPLIED\x10\x01\x32I\n\x05Store\x12@\n\x05\x42\x61tch\x12\x1a.raftkv.store.BatchRequest\x1a\x1b.raftkv.store.BatchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftkv/pb/store.proto\x12\x0craftkv.store\x1a\x13raftkv/pb/rpc.proto\"\x9c\x03\n\x07\x43ommand\x12.\n\x03put\x18\x01 \x01(\x0b\x32\x1f.raftkv.etcdserverpb.PutRequestH\x00\x12?\n\x0c\x64\x65lete_range\x18\x02 \x01(\x0b\x32\'.raftkv.etcdserverpb.DeleteRangeRequestH\x00\x12.\n\x03txn\x18\x03 \x01(\x0b\x32\x1f.raftkv.etcdserverpb.TxnRequestH\x00\x12<\n\ncompaction\x18\x04 \x01(\x0b\x32&.raftkv.etcdserverpb.CompactionRequestH\x00\x12.\n\x07publish\x18\x05 \x01(\x0b\x32\x1b.raftkv.etcdserverpb.MemberH\x00\x12\x32\n\x05range\x18\x06 \x01(\x0b\x32!.raftkv.etcdserverpb.RangeRequestH\x00\x12\x41\n\rmember_update\x18\x07 \x01(\x0b\x32(.raftkv.etcdserverpb.MemberUpdateRequestH\x00\x42\x0b\n\toperation\"i\n\x0cMemberChange\x12*\n\x03\x61\x64\x64\x18\x01 \x01(\x0b\x32\x1b.raftkv.etcdserverpb.MemberH\x00\x12\x10\n\x06remove\x18\x02 \x01(\x04H\x00\x12\x11\n\x07promote\x18\x03 \x01(\x04H\x00\x42\x08\n\x06\x63hange\"L\n\x0bMemberTable\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.raftkv.etcdserverpb.Member\x12\x0f\n\x07removed\x18\x03 \x03(\x04\"\x85\x01\n\x0c\x43ommandBatch\x12\x0e\n\x06origin\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x15\n\rsettled_below\x18\x04 \x01(\x04\x12\'\n\x08\x63ommands\x18\x0f \x03(\x0b\x32\x15.raftkv.store.Command\"7\n\x0c\x42\x61tchRequest\x12\'\n\x08\x63ommands\x18\x0f \x03(\x0b\x32\x15.raftkv.store.Command\"k\n\rBatchResponse\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.raftkv.etcdserverpb.ResponseHeader\x12%\n\x07\x61nswers\x18\x0f \x03(\x0b\x32\x14.raftkv.store.Answer\"\xd4\x02\n\x06\x41nswer\x12/\n\x03put\x18\x01 \x01(\x0b\x32 .raftkv.etcdserverpb.PutResponseH\x00\x12@\n\x0c\x64\x65lete_range\x18\x02 \x01(\x0b\x32(.raftkv.etcdserverpb.DeleteRangeResponseH\x00\x12/\n\x03txn\x18\x03 \x01(\x0b\x32 .raftkv.etcdserverpb.TxnResponseH\x00\x12=\n\ncompaction\x18\x04 \x01(\x0b\x32\'.raftkv.etcdserverpb.CompactionResponseH\x00\x12\x33\n\x05range\x18\x06 \x01(\x0b\x32\".raftkv.etcdserverpb.RangeResponseH\x00\x12(\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x15.raftkv.store.FailureH\x00\x42\x08\n\x06result\"\x81\x01\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\x07outcome\x18\x03 \x01(\x0e\x32\x1d.raftkv.store.Failure.Outcome\"\'\n\x07Outcome\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0f\n\x0bNOT_APPLIED\x10\x01\x32I\n\x05Store\x12@\n\x05\x42\x61tch\x12\x1a.raftkv.store.BatchRequest\x1a\x1b.raftkv.store.BatchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftkv.pb.store_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_COMMAND']._serialized_start=61
-  _globals['_COMMAND']._serialized_end=406
-  _globals['_COMMANDBATCH']._serialized_start=409
-  _globals['_COMMANDBATCH']._serialized_end=542
-  _globals['_BATCHREQUEST']._serialized_start=544
-  _globals['_BATCHREQUEST']._serialized_end=599
-  _globals['_BATCHRESPONSE']._serialized_start=601
-  _globals['_BATCHRESPONSE']._serialized_end=708
-  _globals['_ANSWER']._serialized_start=711
-  _globals['_ANSWER']._serialized_end=1051
-  _globals['_FAILURE']._serialized_start=1054
-  _globals['_FAILURE']._serialized_end=1183
-  _globals['_FAILURE_OUTCOME']._serialized_start=1144
-  _globals['_FAILURE_OUTCOME']._serialized_end=1183
-  _globals['_STORE']._serialized_start=1185
-  _globals['_STORE']._serialized_end=1258
+  _globals['_COMMAND']._serialized_end=473
+  _globals['_MEMBERCHANGE']._serialized_start=475
+  _globals['_MEMBERCHANGE']._serialized_end=580
+  _globals['_MEMBERTABLE']._serialized_start=582
+  _globals['_MEMBERTABLE']._serialized_end=658
+  _globals['_COMMANDBATCH']._serialized_start=661
+  _globals['_COMMANDBATCH']._serialized_end=794
+  _globals['_BATCHREQUEST']._serialized_start=796
+  _globals['_BATCHREQUEST']._serialized_end=851
+  _globals['_BATCHRESPONSE']._serialized_start=853
+  _globals['_BATCHRESPONSE']._serialized_end=960
+  _globals['_ANSWER']._serialized_start=963
+  _globals['_ANSWER']._serialized_end=1303
+  _globals['_FAILURE']._serialized_start=1306
+  _globals['_FAILURE']._serialized_end=1435
+  _globals['_FAILURE_OUTCOME']._serialized_start=1396
+  _globals['_FAILURE_OUTCOME']._serialized_end=1435
+  _globals['_STORE']._serialized_start=1437
+  _globals['_STORE']._serialized_end=1510
 # @@protoc_insertion_point(module_scope)

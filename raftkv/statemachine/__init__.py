@@ -31,19 +31,18 @@ bytes for every member there ever was); a snapshot of a large state copies all o
 from raftkv.statemachine.answers import Answer, AppliedBatch
 from raftkv.statemachine.config import Bootstrap, StoreLimits
 from raftkv.statemachine.machine import StateMachine
-from raftkv.statemachine.records import decode_members, encode_members
+from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.snapshot import PreparedSnapshot, Seal, read_seal, verify_snapshot
 
 __all__ = [
     "Answer",
     "AppliedBatch",
     "Bootstrap",
+    "MemberTable",
     "PreparedSnapshot",
     "Seal",
     "StateMachine",
     "StoreLimits",
-    "decode_members",
-    "encode_members",
     "read_seal",
     "verify_snapshot",
 ]

@@ -21,8 +21,6 @@ Answer = (
 )
 """What a command came to. Of a header, `revision` alone is set. An error is an answer too: the same on every node."""
 
-MEMBER_NOT_FOUND = "etcdserver: member not found"
-
 
 @dataclass(frozen=True, slots=True)
 class AppliedBatch:
@@ -59,14 +57,3 @@ def apply_command(store: Store, command: store_pb2.Command, wanted: bool) -> Ans
                 raise CorruptionError(f"a logged command is of kind {unknown}, which this raftkv does not know")
     except RequestError as error:
         return error.with_traceback(None)  # It would keep the store's frames alive.
-
-
-def published(members: list[rpc_pb2.Member], announced: rpc_pb2.Member) -> list[rpc_pb2.Member] | None:
-    """The member table after a member has said its name and client URLs; None if it is no member."""
-    updated = [rpc_pb2.Member.FromString(member.SerializeToString()) for member in members]
-    for member in updated:
-        if member.ID == announced.ID:
-            member.name = announced.name
-            member.clientURLs[:] = announced.clientURLs
-            return updated
-    return None

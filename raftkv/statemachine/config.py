@@ -10,11 +10,16 @@ from raftkv.raft.types import Membership
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bootstrap:
-    """What a new cluster starts from: state at index 0, the same on every node."""
+    """What a node starts from: state at index 0.
+
+    Of a new cluster it is the same on every node. A node that joins starts from the members it was told and from no membership;
+    the log, or a snapshot, brings both to where they are.
+    """
 
     cluster_id: int
     members: list[rpc_pb2.Member]
     membership: Membership
+    removed: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

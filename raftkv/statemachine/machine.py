@@ -16,7 +16,7 @@ from typing import TypeVar
 import lmdb
 from google.protobuf.message import DecodeError
 
-from raftkv.errors import CorruptionError, DataDirError, DiskFullError, NotFound
+from raftkv.errors import CorruptionError, DataDirError, DiskFullError, RequestError
 from raftkv.mvcc import commands
 from raftkv.mvcc.compaction import compact_some
 from raftkv.mvcc.environment import DATA_FILE, lmdb_errors
@@ -26,8 +26,9 @@ from raftkv.mvcc.store import Store
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft.types import Entry, EntryKind, Membership, SnapshotMeta
 from raftkv.statemachine import records, snapshot
-from raftkv.statemachine.answers import MEMBER_NOT_FOUND, Answer, AppliedBatch, apply_command, published
+from raftkv.statemachine.answers import Answer, AppliedBatch, apply_command
 from raftkv.statemachine.config import Bootstrap, StoreLimits
+from raftkv.statemachine.members import MemberTable, after_change, published, updated
 from raftkv.statemachine.origins import Origins
 from raftkv.statemachine.uncommitted import Uncommitted
 
@@ -92,7 +93,9 @@ class StateMachine:
                 raise DataDirError(f"{self._path} holds no state")
             create.membership.check()
             applied = SnapshotMeta(0, 0, create.membership)
-            new = records.Records(create.cluster_id, applied, list(create.members), Origins())
+            new = records.Records(
+                create.cluster_id, applied, MemberTable(tuple(create.members), create.removed), Origins()
+            )
             records.write_new(self._store, new)
             self._store.commit()
             with snapshot.disk_errors(f"create {self._path}"):
@@ -135,8 +138,13 @@ class StateMachine:
 
     @property
     def members(self) -> list[rpc_pb2.Member]:
-        """The member table. Not to be changed by the caller."""
-        return self._records.members
+        """Not to be changed by the caller."""
+        return list(self._records.table.members)
+
+    @property
+    def table(self) -> MemberTable:
+        """The members, and who is none any more."""
+        return self._records.table
 
     @property
     def revision(self) -> int:
@@ -234,17 +242,18 @@ class StateMachine:
 
     def _apply_command(self, store: Store, command: store_pb2.Command, wanted: bool) -> Answer | None:
         if command.HasField("publish"):
-            return self._publish(command.publish)
+            return self._answer_members(published(self.table, command.publish))
+        if command.HasField("member_update"):
+            return self._answer_members(updated(self.table, command.member_update))
         return apply_command(store, command, wanted)
 
-    def _publish(self, member: rpc_pb2.Member) -> Answer:
-        """A member has started and says its name and where clients reach it."""
-        members = published(self.members, member)
-        if members is None:
-            return NotFound(MEMBER_NOT_FOUND)
-        self._replace_members(members)
+    def _answer_members(self, table: MemberTable | RequestError) -> Answer:
+        """A command that may have changed the member table."""
+        if isinstance(table, RequestError):
+            return table
+        self._replace_table(table)
         header = rpc_pb2.ResponseHeader(revision=self.revision)
-        return rpc_pb2.MemberUpdateResponse(header=header, members=members)
+        return rpc_pb2.MemberUpdateResponse(header=header, members=table.members)
 
     def _apply_membership(self, entry: Entry) -> Membership:
         if entry.membership is None:
@@ -252,15 +261,15 @@ class StateMachine:
         self.members_version += 1
         if entry.data:  # Leaving a joint configuration changes who votes, not the table.
             try:
-                self._replace_members(records.decode_members(entry.data))
+                self._replace_table(after_change(self.table, entry.data))
             except ValueError as error:
                 raise CorruptionError(f"entry {entry}: {error}") from error
         return entry.membership
 
-    def _replace_members(self, members: list[rpc_pb2.Member]) -> None:
-        self._records.members = members
+    def _replace_table(self, table: MemberTable) -> None:
+        self._records.table = table
         self.members_version += 1
-        records.write_members(self._store, members)
+        records.write_members(self._store, table)
 
     # --- when the map is full -----------------------------------------------------------------------------------------
 

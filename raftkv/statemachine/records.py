@@ -3,7 +3,7 @@
     "format"          version of this layout
     "cluster"         cluster id
     "applied"         SnapshotMeta: applied index and term, and the membership there
-    "members"         MemberListResponse with `members`: the member table
+    "members"         MemberTable
     "origin/" + id    OriginRecord
 
 They are written at each commit, in the transaction of the data they belong to: applied index and data never differ.
@@ -14,12 +14,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
 from raftkv.errors import CorruptionError, DataDirError
 from raftkv.mvcc.store import Store
-from raftkv.pb import rpc_pb2
 from raftkv.raft.types import SnapshotMeta
+from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import OriginRecord, Origins
 from raftkv.wire import decode_snapshot_meta, encode_snapshot_meta
 
@@ -39,7 +37,7 @@ class Records:
 
     cluster_id: int
     applied: SnapshotMeta
-    members: list[rpc_pb2.Member]
+    table: MemberTable
     origins: Origins
 
 
@@ -60,7 +58,7 @@ def load(store: Store) -> Records | None:
         return Records(
             cluster_id=_number(_need(store, _CLUSTER_KEY)),
             applied=decode_snapshot_meta(_need(store, _APPLIED_KEY)),
-            members=decode_members(_need(store, _MEMBERS_KEY)),
+            table=MemberTable.decode(_need(store, _MEMBERS_KEY)),
             origins=Origins(
                 {
                     _number(key[len(_ORIGIN_PREFIX) :]): OriginRecord.decode(value)
@@ -76,7 +74,7 @@ def write_new(store: Store, records: Records) -> None:
     """Put the records of a new store."""
     store.put_meta(_FORMAT_KEY, _U64.pack(FORMAT))
     store.put_meta(_CLUSTER_KEY, _U64.pack(records.cluster_id))
-    write_members(store, records.members)
+    write_members(store, records.table)
     write_changed(store, records)
 
 
@@ -87,25 +85,8 @@ def write_changed(store: Store, records: Records) -> None:
         store.put_meta(_ORIGIN_PREFIX + _U64.pack(origin), record.encode())
 
 
-def write_members(store: Store, members: list[rpc_pb2.Member]) -> None:
-    store.put_meta(_MEMBERS_KEY, encode_members(members))
-
-
-def encode_members(members: list[rpc_pb2.Member]) -> bytes:
-    """The member table as a log entry carries it and `meta` stores it."""
-    return rpc_pb2.MemberListResponse(members=members).SerializeToString(deterministic=True)
-
-
-def decode_members(data: bytes) -> list[rpc_pb2.Member]:
-    """The inverse of `encode_members`.
-
-    Raises:
-        ValueError: not a member table.
-    """
-    try:
-        return list(rpc_pb2.MemberListResponse.FromString(data).members)
-    except DecodeError as error:
-        raise ValueError(f"not a member table: {error}") from error
+def write_members(store: Store, table: MemberTable) -> None:
+    store.put_meta(_MEMBERS_KEY, table.encode())
 
 
 def _need(store: Store, key: bytes) -> bytes:

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from raftkv.errors import CorruptionError, DiskFullError, StorageError
+from raftkv.mvcc.checking import check_state
 from raftkv.mvcc.environment import DATA_FILE, Environment, Reader
 from raftkv.raft.types import SnapshotMeta
 from raftkv.wire import decode_snapshot_meta, encode_snapshot_meta

@@ -19,7 +19,7 @@ from raftkv.errors import (
 from raftkv.pb import rpc_pb2 as rpc
 from raftkv.pb import store_pb2
 from raftkv.raft.types import Entry, EntryKind, Membership
-from raftkv.statemachine import StateMachine, encode_members
+from raftkv.statemachine import StateMachine
 from tests.statemachine.support import (
     BOOTSTRAP,
     CLUSTER,
@@ -210,15 +210,17 @@ def test_membership_and_members_are_committed_with_the_data(tmp_path: Path) -> N
     machine = open_machine(tmp_path)
     version = machine.members_version
     grown = Membership(voters=frozenset({1, 2, 3}), learners=frozenset({4}))
-    table = [*BOOTSTRAP.members, rpc.Member(ID=4, isLearner=True)]
-    machine.apply([Entry(1, 1, EntryKind.MEMBERSHIP, encode_members(table), grown)])
+    new = rpc.Member(ID=4, isLearner=True)
+    table = [*BOOTSTRAP.members, new]
+    added = store_pb2.MemberChange(add=new).SerializeToString()
+    machine.apply([Entry(1, 1, EntryKind.MEMBERSHIP, added, grown)])
 
     assert machine.membership == grown
     assert machine.members == table
     assert machine.members_version > version
     machine = crash_and_reopen(machine, tmp_path)
     assert machine.membership == BOOTSTRAP.membership
-    machine.apply([Entry(1, 1, EntryKind.MEMBERSHIP, encode_members(table), grown)])
+    machine.apply([Entry(1, 1, EntryKind.MEMBERSHIP, added, grown)])
     machine.close()
     machine = open_machine(tmp_path)
     assert machine.membership == grown
