@@ -221,7 +221,7 @@ def _holds(store: Store, compare: rpc_pb2.Compare) -> bool:
     """Whether a comparison holds for every key in its range; a key that does not exist has 0 everywhere, and no value."""
     found = select(store, compare.key, compare.range_end, store.revision)
     if not found:
-        return compare.target != Compare.VALUE and _compare_numbers(compare, (0, 0, 0, 0, 0))
+        return compare.target != Compare.VALUE and _compare_numbers(compare, (0, 0, 0, 0, 0, 0))
     if compare.target == Compare.VALUE:
         return all(_compare_value(compare, store.value(packed)) for _, packed in found)
     return all(_compare_numbers(compare, _unpack_version(packed)) for _, packed in found)
@@ -235,7 +235,7 @@ def _compare_value(compare: rpc_pb2.Compare, stored: bytes) -> bool:
 
 def _compare_numbers(compare: rpc_pb2.Compare, version: tuple[int, ...]) -> bool:
     """A target the request has no number for is compared with 0."""
-    mod, _, create, count, lease = version
+    mod, _, create, count, lease, _ = version
     match compare.target:
         case Compare.VERSION:
             actual, expected = count, compare.version

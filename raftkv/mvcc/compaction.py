@@ -61,14 +61,6 @@ def _remove_predecessor(store: Store, revision_key: bytes, key: bytes) -> None:
     packed = cursor.value()
     assert packed[:REVISION_BYTES] == revision_key, f"{key!r}: {packed!r} stands where {revision_key!r} should"
     if cursor.prev_dup():
-        _remove(store, key, cursor.value())
+        store.remove(key, cursor.value())
     if _unpack_version(packed)[3] == 0:
-        _remove(store, key, packed)
-
-
-def _remove(store: Store, key: bytes, packed: bytes) -> None:
-    txn, environment = store.txn, store.environment
-    is_gone = txn.delete(key, packed, db=environment.index)
-    assert is_gone, f"{key!r} has no version {_unpack_version(packed)}"
-    is_gone = txn.delete(packed[:REVISION_BYTES], db=environment.revisions)
-    assert is_gone, f"{key!r}: version {_unpack_version(packed)} has no value"
+        store.remove(key, packed)

@@ -1,7 +1,8 @@
 """HashKV: a checksum over everything a read can see, equal on all nodes at equal revision and compact revision.
 
 It covers index and values as they are stored, in key order, and leaves out what is compacted: whether that is still on the
-disk depends on how far physical removal has come. It is not etcd's number: etcd hashes its own file format.
+disk depends on how far physical removal has come. Each value is held against its own checksum on the way. It is not etcd's
+number: etcd hashes its own file format.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 
 import lmdb
 
-from raftkv.errors import COMPACTED, FUTURE_REVISION, Compacted, FutureRevision
+from raftkv.errors import COMPACTED, FUTURE_REVISION, Compacted, CorruptionError, FutureRevision
 from raftkv.mvcc.environment import Environment, lmdb_errors
-from raftkv.mvcc.schema import REVISION_BYTES, VERSION
+from raftkv.mvcc.schema import REVISION_BYTES, VERSION, VERSION_CHECKSUM
 from raftkv.mvcc.store import Store
 
 _unpack_version = VERSION.unpack
+_unpack_checksum = VERSION_CHECKSUM.unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +69,24 @@ def _hash(txn: lmdb.Transaction[bytes], environment: Environment, revision: int,
     number = 0
     pending: tuple[bytes, bytes] | None = None  # The last version at or below the compact revision seen of a key.
     with txn.cursor(environment.index) as index, txn.cursor(environment.revisions) as revisions:
-        value = revisions.get
+
+        def value(packed: bytes) -> bytes:
+            stored: bytes = revisions.get(packed[:REVISION_BYTES], b"")
+            if zlib.crc32(stored) != _unpack_checksum(packed)[0]:
+                raise CorruptionError(f"the value of revision {_unpack_version(packed)[:2]} is damaged")
+            return stored
+
         for key, packed in index:
-            main, _, _, version, _ = _unpack_version(packed)
+            main, _, _, version, _, _ = _unpack_version(packed)
             if pending is not None and (pending[0] != key or main > compact_revision):
-                number = zlib.crc32(pending[1] + value(pending[1][:REVISION_BYTES], b""), number)
+                number = zlib.crc32(pending[1] + value(pending[1]), number)
                 pending = None
             if main > revision:
                 continue
             if main > compact_revision:
-                number = zlib.crc32(packed + value(packed[:REVISION_BYTES], b""), number)
+                number = zlib.crc32(packed + value(packed), number)
             else:
                 pending = (key, packed) if version else None
         if pending is not None:
-            number = zlib.crc32(pending[1] + value(pending[1][:REVISION_BYTES], b""), number)
+            number = zlib.crc32(pending[1] + value(pending[1]), number)
     return number

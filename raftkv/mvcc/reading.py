@@ -217,7 +217,7 @@ def _value_pieces(store: Store, found: list[Found], keys_only: bool) -> Iterator
 
 
 def _without_value(key: bytes, packed: bytes) -> bytes:
-    mod, _, create, version, lease = _unpack_version(packed)
+    mod, _, create, version, lease, _ = _unpack_version(packed)
     message = mvcc_pb2.KeyValue(key=key, create_revision=create, mod_revision=mod, version=version, lease=lease)
     return message.SerializeToString()
 
@@ -230,7 +230,7 @@ def _filter(request: RangeRequest) -> Callable[[Found], bool] | None:
         return None
 
     def is_match(found: Found) -> bool:
-        mod, _, create, _, _ = _unpack_version(found[1])
+        mod, _, create, _, _, _ = _unpack_version(found[1])
         return (
             (not max_mod or mod <= max_mod)
             and (not min_mod or mod >= min_mod)

@@ -1,12 +1,14 @@
 """How keys, revisions and values look in LMDB: the packing, and nothing that opens, reads or writes a database.
 
-Numbers are big-endian, so that LMDB's byte order is their order.
+Numbers are big-endian, so that LMDB's byte order is their order. Checksums are zlib's CRC-32: LMDB has none of its own.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 
+from raftkv.errors import CorruptionError
 from raftkv.pb import mvcc_pb2
 
 KEY_BYTES_MAX = 511
@@ -20,14 +22,23 @@ REVISION = struct.Struct(">QQ")
 """Key of a stored value: main revision, then the number of the change within that main revision."""
 REVISION_BYTES = REVISION.size
 
-VERSION = struct.Struct(">QQQQq")
-"""One entry of the index, behind its user key: mod main, mod sub, create main, version, lease.
+VERSION = struct.Struct(">QQQQqI")
+"""One entry of the index, behind its user key: mod main, mod sub, create main, version, lease, checksum of the stored value.
 
 The first 16 bytes are the key of the stored value. Version 0 marks a tombstone: the key was deleted here.
 """
+VERSION_CHECKSUM = struct.Struct(">40xI")
+"""The last field of `VERSION` alone."""
 
-COUNTERS = struct.Struct(">qqQQ")
-"""revision, compact revision, and how far physical removal has come: main, sub."""
+COUNTERS = struct.Struct(">qqQQQ")
+"""revision, compact revision, how far physical removal has come (main, sub), and the set hash of the index.
+
+The set hash is the sum of `version_hash` over all entries of the index, modulo 2**64: it can be kept up to date entry by
+entry, and no entry can be lost, changed or doubled without it being another.
+"""
+COUNTERS_KEY = b"mvcc"
+SET_HASH_MASK = 2**64 - 1
+_SEAL = struct.Struct(">I")
 
 _new_key_value = mvcc_pb2.KeyValue
 
@@ -39,6 +50,28 @@ def encode_key_value(key: bytes, create: int, mod: int, version: int, value: byt
     )
     encoded: bytes = message.SerializeToString()
     return encoded
+
+
+def version_hash(key: bytes, packed: bytes) -> int:
+    """What an entry of the index, a user key and a packed `VERSION`, adds to the set hash."""
+    return zlib.crc32(key + packed)
+
+
+def seal(key: bytes, value: bytes) -> bytes:
+    """A record of the database `meta` as it is stored: the value, and the checksum of key and value."""
+    return value + _SEAL.pack(zlib.crc32(key + value))
+
+
+def unseal(key: bytes, stored: bytes) -> bytes:
+    """The inverse of `seal`.
+
+    Raises:
+        CorruptionError
+    """
+    value = stored[: -_SEAL.size]
+    if seal(key, value) != stored:
+        raise CorruptionError(f"the record {key!r} is damaged")
+    return value
 
 
 def user_key_of(stored: bytes) -> bytes:

@@ -8,30 +8,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 import lmdb
 
-from raftkv.errors import COMPACTED, FUTURE_REVISION, Compacted, FutureRevision
-from raftkv.mvcc.environment import Environment, Reader, lmdb_errors
+from raftkv.errors import COMPACTED, FUTURE_REVISION, Compacted, CorruptionError, FutureRevision
+from raftkv.mvcc.checking import check_state
+from raftkv.mvcc.environment import DATA_FILE, Environment, Reader, lmdb_errors
 from raftkv.mvcc.schema import (
     COUNTERS,
+    COUNTERS_KEY,
     KEY_BYTES_MAX,
     NEVER_COMPACTED,
     REVISION,
     REVISION_BYTES,
+    SET_HASH_MASK,
     SUB_MAX,
     VERSION,
+    VERSION_CHECKSUM,
     encode_key_value,
+    seal,
+    unseal,
+    version_hash,
 )
-
-COUNTERS_KEY = b"mvcc"
 
 _pack_revision = REVISION.pack
 _pack_version = VERSION.pack
 _unpack_version = VERSION.unpack
-
-Version = tuple[int, int, int, int, int]
-"""mod main, mod sub, create main, version, lease: what `schema.VERSION` unpacks to."""
+_unpack_checksum = VERSION_CHECKSUM.unpack
 
 
 class Store:
@@ -47,11 +51,14 @@ class Store:
     """
 
     def __init__(self, path: Path, *, map_bytes: int) -> None:
-        """Open or create the store. Reads one record, however large the store is.
+        """Open or create the store. One that exists is read from end to end first: about 1 µs a record.
 
         Raises:
-            CorruptionError, StorageError: see `Environment`.
+            CorruptionError: it is not what was written (`checking`).
+            StorageError: see `Environment`.
         """
+        if (path / DATA_FILE).exists():
+            check_state(path / DATA_FILE)
         self._path = path
         self._map_bytes = map_bytes
         self.environment = Environment(path, map_bytes=map_bytes)
@@ -62,6 +69,7 @@ class Store:
         self.dirty = False
         """Something changed since the last commit."""
         self._changes = 0
+        self._set_hash = 0
         self._pins: dict[int, int] = {}
         self._txn: lmdb.Transaction[bytes] | None = None
         with self.environment.reader() as reader:
@@ -102,9 +110,10 @@ class Store:
         """
         assert self._changes == 0, f"commit within a write, after {self._changes} changes"
         txn = self.txn
-        counters = COUNTERS.pack(self.revision, self.compact_revision, *self.removed_through)
+        self._set_hash &= SET_HASH_MASK
+        counters = COUNTERS.pack(self.revision, self.compact_revision, *self.removed_through, self._set_hash)
         with lmdb_errors("commit", self._path):
-            txn.put(COUNTERS_KEY, counters, db=self.environment.meta)
+            self.put_meta(COUNTERS_KEY, counters)
             txn.commit()
         self._txn = None
         self.dirty = False
@@ -130,27 +139,34 @@ class Store:
         self.environment.close()
 
     def reopen(self) -> None:
-        """After `close`: open again what now lies at the path."""
+        """After `close`: open again what now lies at the path, and has been checked."""
         self.environment = Environment(self._path, map_bytes=self._map_bytes)
         with self.environment.reader() as reader:
             self._load(reader.txn)
 
     def _load(self, txn: lmdb.Transaction[bytes]) -> None:
         found = txn.get(COUNTERS_KEY, db=self.environment.meta)
-        counters = (1, NEVER_COMPACTED, 0, 0) if found is None else COUNTERS.unpack(found)
+        counters = (1, NEVER_COMPACTED, 0, 0, 0) if found is None else COUNTERS.unpack(unseal(COUNTERS_KEY, found))
         self.revision, self.compact_revision = counters[0], counters[1]
         self.removed_through = (counters[2], counters[3])
+        self._set_hash = counters[4]
         self._changes = 0
         self.dirty = False
 
     # --- other records, in the same transaction -----------------------------------------------------------------------
 
     def meta(self, key: bytes) -> bytes | None:
-        """A record of the layer above, as of the last commit or as put since."""
+        """A record of the layer above, as of the last commit or as put since.
+
+        Raises:
+            CorruptionError
+        """
         if self._txn is not None:
-            return self._txn.get(key, db=self.environment.meta)
-        with self.environment.reader() as reader:
-            return reader.txn.get(key, db=self.environment.meta)
+            found = self._txn.get(key, db=self.environment.meta)
+        else:
+            with self.environment.reader() as reader:
+                found = reader.txn.get(key, db=self.environment.meta)
+        return None if found is None else unseal(key, found)
 
     def metas(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
         """All such records whose key starts with `prefix`, in order."""
@@ -160,11 +176,11 @@ class Store:
                 for key, value in cursor:
                     if not key.startswith(prefix):
                         break
-                    found.append((key, value))
+                    found.append((key, unseal(key, value)))
             return found
 
     def put_meta(self, key: bytes, value: bytes) -> None:
-        self.txn.put(key, value, db=self.environment.meta)
+        self.txn.put(key, seal(key, value), db=self.environment.meta)
         self.dirty = True
 
     # --- writes -------------------------------------------------------------------------------------------------------
@@ -177,7 +193,7 @@ class Store:
         sub = self._changes
         if self._seek_key(key):
             self._last_version()
-            _, _, create, version, _ = _unpack_version(self._found_version())
+            _, _, create, version, _, _ = _unpack_version(self._found_version())
             if version:
                 version += 1
             else:
@@ -189,7 +205,9 @@ class Store:
         stored = encode_key_value(key, create, main, version, value, lease)
         is_new = self._put_value(_pack_revision(main, sub), stored, append=True)
         assert is_new, f"revision {main}.{sub} is stored already, or a later one"
-        self._put_index(key, _pack_version(main, sub, create, version, lease))
+        packed = _pack_version(main, sub, create, version, lease, crc32(stored))
+        self._put_index(key, packed)
+        self._set_hash += crc32(key + packed)  # `version_hash`, without the call.
         self._changes = sub + 1
 
     def delete(self, key: bytes) -> None:
@@ -198,10 +216,21 @@ class Store:
             self.begin()
         main = self.revision + 1
         sub = self._changes
-        is_new = self._put_value(_pack_revision(main, sub), encode_key_value(key, 0, main, 0, b"", 0), append=True)
+        stored = encode_key_value(key, 0, main, 0, b"", 0)
+        is_new = self._put_value(_pack_revision(main, sub), stored, append=True)
         assert is_new, f"revision {main}.{sub} is stored already, or a later one"
-        self._put_index(key, _pack_version(main, sub, 0, 0, 0))
+        packed = _pack_version(main, sub, 0, 0, 0, crc32(stored))
+        self._put_index(key, packed)
+        self._set_hash += version_hash(key, packed)
         self._changes = sub + 1
+
+    def remove(self, key: bytes, packed: bytes) -> None:
+        """Take a version and its value off the disk. Only for `compaction`, which knows that nobody can see it."""
+        is_gone = self.txn.delete(key, packed, db=self.environment.index)
+        assert is_gone, f"{key!r} has no version {_unpack_version(packed)}"
+        is_gone = self.txn.delete(packed[:REVISION_BYTES], db=self.environment.revisions)
+        assert is_gone, f"{key!r}: version {_unpack_version(packed)} has no value"
+        self._set_hash -= version_hash(key, packed)
 
     def end_write(self) -> int:
         """The write is complete; returns the revision, raised by one if anything changed."""
@@ -258,11 +287,16 @@ class Store:
         return packed if version[3] else None
 
     def value(self, packed: bytes) -> bytes:
-        """The serialized KeyValue of a packed version."""
+        """The serialized KeyValue of a packed version.
+
+        Raises:
+            CorruptionError: what is stored is not what was written.
+        """
         if self._txn is None:
             self.begin()
         stored: bytes | None = self._get_value(packed[:REVISION_BYTES])
-        assert stored is not None, f"the index names revision {_unpack_version(packed)[:2]}, which is not stored"
+        if stored is None or crc32(stored) != _unpack_checksum(packed)[0]:
+            raise CorruptionError(f"{self._path}: the value of revision {_unpack_version(packed)[:2]} is damaged")
         return stored
 
     # --- revisions ----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import OriginRecord, Origins
 from raftkv.wire import decode_snapshot_meta, encode_snapshot_meta
 
-FORMAT = 1
+FORMAT = 2
 
 _FORMAT_KEY = b"format"
 _CLUSTER_KEY = b"cluster"

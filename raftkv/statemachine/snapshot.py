@@ -113,7 +113,7 @@ def read_seal(path: Path) -> Seal:
 
 
 def verify_snapshot(path: Path) -> Seal:
-    """Read a snapshot file from end to end and check its digest. Any thread.
+    """Read a snapshot file from end to end: is it what was sealed, and was that a sound state? Any thread.
 
     Raises:
         CorruptionError: torn, or not what was written.
@@ -124,6 +124,7 @@ def verify_snapshot(path: Path) -> Seal:
         file.seek(0)
         if _digest(file, sealed_bytes) != digest:
             raise CorruptionError(f"{path} is damaged: its digest is another")
+    check_state(path)  # Its maker may have sealed a state that was damaged while it ran.
     return seal
 
 
