@@ -25,6 +25,8 @@ IDLE_WAIT_S = 0.1
 """How long the thread sleeps without work before it looks whether a commit or a compaction step is due."""
 
 Task = Callable[[], None]
+Observer = Callable[[StateMachine], Called | None]
+"""Looks at the state machine after it has changed; what it returns goes to the loop."""
 
 
 class ApplyQueue:
@@ -40,6 +42,7 @@ class ApplyQueue:
         self._wanted = wanted
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._durable_index = machine.durable_index
+        self._observer: Observer | None = None
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply committed entries. Reported as `Applied`."""
@@ -52,6 +55,10 @@ class ApplyQueue:
     def call(self, job: Callable[[StateMachine], Any], done: Callable[[Any], None]) -> None:
         """Run `job` in its turn; `done(result)` runs on the loop. A RequestError it raises is its result."""
         self._tasks.put(lambda: self._call(job, done))
+
+    def observe(self, observer: Observer | None) -> None:
+        """From its turn on, run `observer` after each apply and each installed snapshot; None: nobody looks any more."""
+        self._tasks.put(lambda: setattr(self, "_observer", observer))
 
     def finish(self) -> None:
         """Nothing is queued after this: when everything is done, commit and close the state machine."""
@@ -93,10 +100,16 @@ class ApplyQueue:
         version = self._machine.members_version
         batches = self._machine.apply(entries, wanted=self._wanted)
         self._post(Applied(entries[-1].index, batches, self._machine.members_version != version))
+        self._observe()
 
     def _install(self, path: Path, snapshot: SnapshotMeta) -> None:
         self._machine.install(path, snapshot)
         self._post(Installed(snapshot))
+        self._observe()
+
+    def _observe(self) -> None:
+        if self._observer is not None and (seen := self._observer(self._machine)) is not None:
+            self._post(seen)
 
     def _call(self, job: Callable[[StateMachine], Any], done: Callable[[Any], None]) -> None:
         try:

@@ -171,9 +171,16 @@ class Node:
         self._check_running()
         return await self._requests.read_local(job, timeout_s=timeout_s)
 
-    def run(self, job: Callable[[StateMachine], None]) -> None:
-        """Have `job` run on the state machine's thread, with nobody waiting for it."""
-        self._applier.call(job, lambda _: None)
+    def run(self, job: Callable[[StateMachine], T], done: Callable[[T], None] = lambda _: None) -> None:
+        """Have `job` run on the state machine's thread, and `done(result)` on the loop, in the order of what it reports.
+
+        `done` is not called if the node stops first.
+        """
+        self._applier.call(job, done)
+
+    def observe(self, observer: Callable[[StateMachine], Called | None] | None) -> None:
+        """Have `observer` look at the state machine, on its thread, whenever that has changed; None: no longer."""
+        self._applier.observe(observer)
 
     async def hash_kv(self, revision: int, *, timeout_s: float) -> tuple[int, int, int]:
         """Hash of everything visible at `revision` (0: now), the compact revision, and the revision hashed.

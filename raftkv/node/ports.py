@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from raftkv.node.events import Called
 from raftkv.pb import rpc_pb2
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Save
@@ -42,3 +43,5 @@ class ApplierPort(Protocol):
     def install(self, path: Path, snapshot: SnapshotMeta) -> None: ...
 
     def call(self, job: Callable[[StateMachine], Any], done: Callable[[Any], None]) -> None: ...
+
+    def observe(self, observer: Callable[[StateMachine], Called | None] | None) -> None: ...

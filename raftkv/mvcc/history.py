@@ -1,0 +1,130 @@
+"""What was written from a revision on, in its order, in slices: the stuff of which watches are made.
+
+The database `revisions` is that history already; reading it on from a place costs what is read, whatever the size of the
+store. New changes and old ones are read by the same code, so between the two there can be neither a gap nor an overlap.
+
+What may not live here: who wants to know.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from raftkv.mvcc.schema import REVISION, user_key_of
+from raftkv.mvcc.store import Store
+
+_unpack_revision = REVISION.unpack
+_CREATE_REVISION_TAG = 0x10
+
+
+class Change(NamedTuple):
+    """One key that was put or deleted.
+
+    Attributes:
+        revision: the main revision.
+        key: the user key.
+        is_put: False: it was deleted.
+        stored: serialized KeyValue; of a deletion key and mod_revision alone.
+        previous: serialized KeyValue as of the revision before; None where there was none, or it was not asked for.
+    """
+
+    revision: int
+    key: bytes
+    is_put: bool
+    stored: bytes
+    previous: bytes | None = None
+
+
+class ChangeSlice(NamedTuple):
+    """Changes in the order in which they were made; all of a revision, or none.
+
+    Attributes:
+        changes: from the reader's place on.
+        through: all changes up to this revision are in this slice, or came before it.
+        present: the store's revision when this was read.
+        compact_revision: the store's; -1 if it was never compacted.
+        removed_revision: up to here, records that no read can see any more are gone: where the reader's place is not behind
+            this, deletions and overwritten values may be missing from the slice.
+        has_previous: `previous` was looked up.
+    """
+
+    changes: list[Change]
+    through: int
+    present: int
+    compact_revision: int
+    removed_revision: int
+    has_previous: bool
+
+
+class ChangeReader:
+    """A place in the history, from which `read` goes on.
+
+    If history was compacted away beyond that place, nothing is read and the place stays: see `ChangeSlice.compact_revision`.
+    """
+
+    def __init__(self, revision: int) -> None:
+        """Args:
+        revision: the first one to read; 1 or more.
+        """
+        self._main = revision
+        self._sub = 0
+        self._incomplete: list[Change] = []
+        """Of revision `_main`, what was read before the slice was full."""
+
+    @property
+    def revision(self) -> int:
+        """All changes below this revision have been given out."""
+        return self._main
+
+    def read(self, store: Store, *, records: int, size: int, previous: bool) -> ChangeSlice:
+        """The next changes, on the store's thread, between two writes.
+
+        A slice ends after `records` records or `size` bytes, whichever comes first. A revision that is larger is read over
+        several calls, all but the last of which bring nothing.
+        """
+        start = self._main
+        if start < store.compact_revision:
+            return self._slice(store, [], start - 1, has_previous=previous)
+        found, is_end = self._records(store, records, size)
+        changes = [_change(store, key, stored, previous) for key, stored in found]
+        changes = self._incomplete + changes
+        if is_end:
+            self._main, self._sub, self._incomplete = max(store.revision + 1, start), 0, []
+            return self._slice(store, changes, self._main - 1, has_previous=previous)
+        main, sub = _unpack_revision(found[-1][0])
+        self._incomplete = [change for change in changes if change.revision == main]
+        self._main, self._sub = main, sub + 1
+        whole = changes[: len(changes) - len(self._incomplete)]
+        return self._slice(store, whole, main - 1, has_previous=previous)
+
+    def _records(self, store: Store, records: int, size: int) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """Stored records from the place on, and whether there are no more."""
+        store.begin()
+        cursor = store.revisions_cursor
+        found: list[tuple[bytes, bytes]] = []
+        if not cursor.set_range(REVISION.pack(self._main, self._sub)):
+            return found, True
+        for item in cursor:
+            found.append(item)
+            size -= len(item[1])
+            if len(found) >= records or size <= 0:
+                return found, False
+        return found, True
+
+    def _slice(self, store: Store, changes: list[Change], through: int, *, has_previous: bool) -> ChangeSlice:
+        return ChangeSlice(
+            changes, through, store.revision, store.compact_revision, store.removed_revision, has_previous
+        )
+
+
+def _change(store: Store, revision_key: bytes, stored: bytes, previous: bool) -> Change:
+    revision: int = _unpack_revision(revision_key)[0]
+    key = user_key_of(stored)
+    # Behind the key, a stored value has its create_revision; a tombstone has none.
+    behind_key = 2 + len(key) + (len(key) > 0x7F)
+    is_put = stored[behind_key] == _CREATE_REVISION_TAG
+    before = None
+    if previous and revision > store.compact_revision:
+        packed = store.version_at(key, revision - 1)
+        before = None if packed is None else store.value(packed)
+    return Change(revision, key, is_put, stored, before)
