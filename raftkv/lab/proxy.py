@@ -32,6 +32,7 @@ from typing import Any
 
 import uvloop
 
+from raftkv.lab.gate import Gate
 from raftkv.lab.links import OPEN, Mode, Rule, rules_from_wire, rules_to_wire
 from raftkv.lab.nodes import PROXY_READY_TEXT
 from raftkv.lab.ports import LOOPBACK
@@ -49,24 +50,26 @@ class Settings:
     Attributes:
         token: must stand in every request on the control port.
         links: (node that dials, node that is dialled, port where it dials).
-        targets: the peer port of each node.
+        targets: the port of each node behind the proxy.
+        gates: (node that is dialled, port where all others dial it), for servers that know one address of each peer.
     """
 
     token: str
     control_port: int
     links: Sequence[tuple[str, str, int]]
     targets: Mapping[str, int]
+    gates: Sequence[tuple[str, int]] = ()
 
 
 class Link:
-    """All connections that ``source`` dials to ``target``, and the port where it dials."""
+    """All connections that ``source`` dials to ``target``, and the port where it dials; None: a gate takes them."""
 
     def __init__(
         self,
         source: str,
         target: str,
         *,
-        port: int,
+        port: int | None,
         target_port: int,
         rules: Mapping[tuple[str, str], Rule],
         tasks: asyncio.TaskGroup,
@@ -94,6 +97,8 @@ class Link:
 
     async def open(self) -> None:
         """Listen, if the target does; otherwise as soon as it does."""
+        if self._port is None:
+            return
         await self._mirror_target()
         self._start(self._keep_mirroring())
 
@@ -120,7 +125,8 @@ class Link:
         if not self._should_listen():
             self._stop_listening()
 
-    def _accepted(self, side: Side) -> None:
+    def take(self, side: Side) -> None:
+        """A connection was accepted: dial on, or let it wait."""
         if Mode.RESET in self.modes:
             side.abort()
             return
@@ -128,7 +134,8 @@ class Link:
         if Mode.CUT not in self.modes:
             self._dial(side)
 
-    def _forget(self, side: Side) -> None:
+    def forget(self, side: Side) -> None:
+        """A connection is gone; perhaps one of another link."""
         self._waiting.discard(side)
         self._joined.discard(side)
 
@@ -145,7 +152,7 @@ class Link:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CONNECT_DEADLINE_S):
-                _, far = await loop.create_connection(lambda: Side(on_lost=self._forget), LOOPBACK, self._target_port)
+                _, far = await loop.create_connection(lambda: Side(on_lost=self.forget), LOOPBACK, self._target_port)
         except (OSError, TimeoutError):
             self.target_lost()
             dialer.abort()
@@ -159,7 +166,7 @@ class Link:
 
     def _should_listen(self) -> bool:
         """As the target does. A cut link listens always: packets that vanish are not refused."""
-        return Mode.CUT in self.modes or _listens(self._target_port)
+        return self._port is not None and (Mode.CUT in self.modes or _listens(self._target_port))
 
     async def _keep_mirroring(self) -> None:
         """While the target is away, look for it; when it goes away, the connection that ends tells."""
@@ -178,9 +185,10 @@ class Link:
     async def _listen(self) -> asyncio.Server:
         holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        assert self._port is not None, "a link behind a gate does not listen"
         holder.bind((LOOPBACK, self._port))
         loop = asyncio.get_running_loop()
-        return await loop.create_server(lambda: Side(on_made=self._accepted, on_lost=self._forget), sock=holder)
+        return await loop.create_server(lambda: Side(on_made=self.take, on_lost=self.forget), sock=holder)
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
@@ -220,7 +228,11 @@ class Proxy:
         targets = settings.targets
         self._links = [
             Link(a, b, port=port, target_port=targets[b], rules=self._rules, tasks=tasks)
-            for a, b, port in settings.links
+            for a, b, port in [*settings.links, *_links_behind(settings)]
+        ]
+        self._gates = [
+            Gate(port, token=settings.token, links={link.source: link for link in self._links if link.target == target})
+            for target, port in settings.gates
         ]
         self._control: asyncio.Server | None = None
 
@@ -228,12 +240,16 @@ class Proxy:
         """Listen on the control port and, as far as their targets do, on those of the links."""
         for link in self._links:
             await link.open()
+        for gate in self._gates:
+            await gate.open()
         self._control = await asyncio.start_server(self._answer, LOOPBACK, self._settings.control_port)
 
     def close(self) -> None:
         """Break every connection and listen no more."""
         if self._control is not None:
             self._control.close()
+        for gate in self._gates:
+            gate.close()
         for link in self._links:
             link.close()
 
@@ -267,6 +283,11 @@ class Proxy:
         with suppress(ConnectionError):
             await writer.drain()
         writer.close()
+
+
+def _links_behind(settings: Settings) -> list[tuple[str, str, None]]:
+    gated = [target for target, _ in settings.gates]
+    return [(source, target, None) for source in gated for target in gated if source != target]
 
 
 @asynccontextmanager

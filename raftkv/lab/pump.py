@@ -53,6 +53,13 @@ class Side(asyncio.Protocol):
         self._ended = False
         self.lost = False
 
+    @property
+    def peer_port(self) -> int:
+        """The port at the other end of this socket."""
+        assert self._transport is not None, "asked before the connection was made"
+        port: int = self._transport.get_extra_info("peername")[1]
+        return port
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

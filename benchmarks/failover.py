@@ -1,0 +1,267 @@
+"""How long clients of three nodes go without an acknowledged write when the leader fails, by fault; raftkv beside etcd.
+
+    python -m benchmarks.failover [--against etcd] [--fault kill --fault sigstop …] [--rounds 20] [--load idle,half]
+
+A writer with one put in flight, 200 ms for each, tries the endpoints in turn, the leader's first: the same plain etcd client and
+the same faults for both systems, round by round in one run. The outage of a round is the longest time between two acknowledgements
+while the fault lasts. Each round also looks for every acknowledged put, and for elections that healing causes.
+
+The load generator, three nodes and the disk share this machine: figures compare within one run only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+import uvloop
+
+from benchmarks import measure
+from benchmarks.failover_client import EtcdClient, Writer
+from benchmarks.failover_faults import FAULTS, Fault
+from benchmarks.failover_systems import System
+
+ACKNOWLEDGED_BEFORE = 50
+WARM_S = 0.5
+RESUMED = 20
+RESUME_WAIT_S = 15.0
+SETTLE_S = 1.0
+POLL_S = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One fault, as clients saw it.
+
+    Attributes:
+        outage_ms: the longest time between two acknowledgements while the fault lasted.
+        outage_heal_ms: the same from healing to the end.
+        terms: by how much the highest term had grown at the end.
+        elections_healing: whether the term grew after the fault was made good.
+        lost: acknowledged puts that are not there.
+        errors: failed puts by what the client was told.
+        resumed: whether writes went on before the fault was made good.
+    """
+
+    system: str
+    load: str
+    fault: str
+    outage_ms: float
+    outage_heal_ms: float
+    terms: int
+    elections_healing: bool
+    lost: int
+    acknowledged: int
+    errors: dict[str, int]
+    resumed: bool
+
+
+async def play(system: System, load: str, name: str, number: int) -> Round:
+    """One round on a quiet cluster."""
+    fault = FAULTS[name]
+    leader = await asyncio.to_thread(system.wait_until_quiet)
+    prefix = f"failover/{name}/{number}/".encode()
+    client = EtcdClient(system.endpoints(first=leader))
+    await client.connect()
+    writer = Writer(client, prefix, value_bytes=fault.value_bytes)
+    writing = asyncio.create_task(writer.run())
+    try:
+        await _until(lambda: len(writer.acknowledged_at) >= ACKNOWLEDGED_BEFORE, writing)
+        await asyncio.sleep(WARM_S)
+        term = await asyncio.to_thread(system.term)
+        began, healed, resumed, at_heal = await _break_and_heal(system, fault, leader, writer)
+        await asyncio.to_thread(system.wait_until_quiet)
+        await asyncio.sleep(SETTLE_S)
+        ended = time.monotonic()
+        at_end = await asyncio.to_thread(_leader_and_term, system)
+    finally:
+        writer.stop()
+        await writing
+    there = await client.keys(prefix)
+    await client.delete(prefix)
+    await client.close()
+    return Round(
+        system=system.name,
+        load=load,
+        fault=name,
+        outage_ms=round(writer.longest_gap_s(began, healed) * 1000, 1),
+        outage_heal_ms=round(writer.longest_gap_s(healed, ended) * 1000, 1),
+        terms=at_end[1] - term,
+        elections_healing=at_end[1] > at_heal[1] > 0,
+        lost=len(writer.acknowledged - there),
+        acknowledged=len(writer.acknowledged),
+        errors=dict(writer.errors),
+        resumed=resumed,
+    )
+
+
+async def _break_and_heal(
+    system: System, fault: Fault, leader: str, writer: Writer
+) -> tuple[float, float, bool, tuple[str | None, int]]:
+    """When the fault was made and made good, whether writes went on between, and who led in which term at the end of it."""
+    began = time.monotonic()
+    heal = await asyncio.to_thread(fault.make, system, leader)
+    try:
+        await asyncio.sleep(max(0.0, began + fault.hold_s - time.monotonic()))
+        deadline = began + RESUME_WAIT_S
+        await _resumed(writer, until=deadline)
+        at_heal = await asyncio.to_thread(_leader_and_term, system)
+        resumed = writer.acknowledged_since(time.monotonic() - 0.5) > 0
+    finally:
+        healed = time.monotonic()
+        await asyncio.to_thread(heal)
+    return began, healed, resumed, at_heal
+
+
+async def _resumed(writer: Writer, *, until: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            while writer.acknowledged_since(time.monotonic() - 0.5) < RESUMED:  # noqa: ASYNC110 - what passes is time
+                await asyncio.sleep(POLL_S)
+
+
+def _leader_and_term(system: System) -> tuple[str | None, int]:
+    """Who leads in the highest term that has a leader, and that term."""
+    found = measure.leadership(system.cluster)
+    return found.leader, found.term
+
+
+async def _until(condition: Any, work: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(RESUME_WAIT_S):
+        while not condition():
+            if work.done():
+                work.result()
+            await asyncio.sleep(POLL_S)
+
+
+def measure_all(systems: Sequence[System], loads: Sequence[str], faults: Sequence[str], rounds: int) -> list[Round]:
+    """Every fault, rounds times, on each system in turn, so that what disturbs the machine disturbs all alike."""
+    results = []
+    for load in loads:
+        for name in faults:
+            for number in range(rounds):
+                for system in systems:
+                    result = uvloop.run(play(system, load, name, number))
+                    results.append(result)
+                    note(
+                        f"{load:>4} {name:<12} {number + 1:>3}/{rounds} {system.name:<7} {result.outage_ms:>7.0f} ms"
+                        f"   healing {result.outage_heal_ms:>5.0f} ms   terms +{result.terms}"
+                        f"   lost {result.lost}   errors {sum(result.errors.values())}"
+                        f"{'' if result.resumed else '   writes did not go on'}"
+                    )
+    return results
+
+
+def summary(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    """One row for each system, load and fault: medians and maxima."""
+    rows = []
+    for key in dict.fromkeys((r.load, r.fault, r.system) for r in rounds):
+        mine = [r for r in rounds if (r.load, r.fault, r.system) == key]
+        outages = [r.outage_ms for r in mine]
+        rows.append(
+            dict(zip(("load", "fault", "system"), key, strict=True))
+            | {
+                "rounds": len(mine),
+                "outage_median_ms": round(statistics.median(outages), 1),
+                "outage_max_ms": max(outages),
+                "outage_heal_max_ms": max(r.outage_heal_ms for r in mine),
+                "terms_max": max(r.terms for r in mine),
+                "healing_elections": sum(r.elections_healing for r in mine),
+                "failed_puts": sum(sum(r.errors.values()) for r in mine),
+                "lost": sum(r.lost for r in mine),
+                "stuck": sum(not r.resumed for r in mine),
+            }
+        )
+    return rows
+
+
+def report(result: dict[str, Any]) -> str:
+    """The result for people."""
+    described = "  ".join(f"{key} {value}" for key, value in result["machine"].items())
+    lines = [
+        f"machine: {described}",
+        "the longest time without an acknowledged write, ms; one put in flight, 200 ms each, endpoints in turn",
+        "",
+        _table_line(
+            ("load", "fault on the leader", "system", "rounds", "median", "max", "healing", "terms", "failed", "lost")
+        ),
+    ]
+    for row in result["summary"]:
+        stuck = f"   {row['stuck']} without a write until healed" if row["stuck"] else ""
+        again = f"   {row['healing_elections']} with an election after healing" if row["healing_elections"] else ""
+        cells = (
+            row["load"],
+            FAULTS[row["fault"]].title,
+            row["system"],
+            row["rounds"],
+            f"{row['outage_median_ms']:.0f}",
+            f"{row['outage_max_ms']:.0f}",
+            f"{row['outage_heal_max_ms']:.0f}",
+            f"+{row['terms_max']}",
+            row["failed_puts"],
+            row["lost"],
+        )
+        lines.append(_table_line(cells) + stuck + again)
+    return "\n".join(lines)
+
+
+def _table_line(cells: Sequence[object]) -> str:
+    load, fault, system, *figures = cells
+    return f"{load:<5}{fault:<46}{system:<8}" + "".join(f"{figure:>8}" for figure in figures)
+
+
+def note(text: str) -> None:
+    """Progress goes to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def possible(faults: Sequence[str]) -> list[str]:
+    """Leave out what this machine cannot do, and say so by name."""
+    found = []
+    for name in faults:
+        missing = FAULTS[name].lacks()
+        if missing is None:
+            found.append(name)
+        else:
+            note(f"{name} is left out: no {missing}")
+    return found
+
+
+@click.command()
+@click.option("--against", type=click.Choice(["etcd"]), default=None, help="Measure this one beside raftkv.")
+@click.option(
+    "--fault", "faults", multiple=True, type=click.Choice(list(FAULTS)), help="Repeatable.  [default: all of them]"
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of each fault; 20 for figures.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def main(against: str | None, faults: tuple[str, ...], rounds: int, as_json: bool) -> None:
+    """Measure the outage by fault."""
+    if against and shutil.which(against) is None:
+        raise click.ClickException(f"no {against} on the PATH")
+    names = possible(faults or list(FAULTS))
+    measure.scratch_directory()
+    result: dict[str, Any] = {"machine": measure.machine()}
+    with ExitStack() as stack:
+        systems = []
+        for name in ["raftkv", *([against] if against else [])]:
+            note(f"{name}: starting 3 nodes")
+            systems.append(stack.enter_context(System(name)))
+        found = measure_all(systems, ["idle"], names, rounds)
+    result["summary"] = summary(found)
+    result["rounds"] = [asdict(round_) for round_ in found]
+    path = measure.keep("failover", result)
+    print(json.dumps(result, indent=1) if as_json else report(result))
+    note(f"kept in {path}")
+
+
+if __name__ == "__main__":
+    main()
