@@ -294,7 +294,7 @@ def _check_proposals(message: m.ProposeRequest) -> None:
 # Class, name of the protobuf body, plain fields (equal names on both sides), check.
 _TABLE: Final[tuple[tuple[type[Any], str, tuple[str, ...], _Check | None], ...]] = (
     (m.PreVoteRequest, "pre_vote_request", ("last_index", "last_term"), _check_candidate),
-    (m.PreVoteResponse, "pre_vote_response", ("granted",), None),
+    (m.PreVoteResponse, "pre_vote_response", ("granted", "hears_leader"), None),
     (m.VoteRequest, "vote_request", ("last_index", "last_term", "leadership_transfer"), _check_candidate),
     (m.VoteResponse, "vote_response", ("granted",), None),
     (m.AppendRequest, "append_request", ("prev_index", "prev_term", "commit_index"), _check_append),
@@ -304,10 +304,11 @@ _TABLE: Final[tuple[tuple[type[Any], str, tuple[str, ...], _Check | None], ...]]
         ("prev_index", "accepted", "match_index", "conflict_index", "conflict_term"),
         None,
     ),
-    (m.HeartbeatRequest, "heartbeat_request", ("commit_index", "read_round"), None),
-    (m.HeartbeatResponse, "heartbeat_response", ("read_round",), None),
+    (m.HeartbeatRequest, "heartbeat_request", ("commit_index", "read_round", "unheard"), None),
+    (m.HeartbeatResponse, "heartbeat_response", ("read_round", "severity"), None),
     (m.InstallSnapshot, "install_snapshot", (), _check_install),
     (m.TimeoutNow, "timeout_now", (), None),
+    (m.Resigned, "resigned", (), None),
     (m.TransferLeadership, "transfer_leadership", ("target",), None),
     (m.ProposeRequest, "propose_request", (), _check_proposals),
     (m.ProposeRejected, "propose_rejected", (), None),

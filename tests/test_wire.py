@@ -102,7 +102,7 @@ proposals = st.lists(st.builds(Proposal, data=st.binary(max_size=64)), min_size=
 
 BY_CLASS: dict[type[Any], st.SearchStrategy[Any]] = {
     m.PreVoteRequest: candidates(m.PreVoteRequest),
-    m.PreVoteResponse: envelope(m.PreVoteResponse, term_min=0, granted=st.booleans()),
+    m.PreVoteResponse: envelope(m.PreVoteResponse, term_min=0, granted=st.booleans(), hears_leader=st.booleans()),
     m.VoteRequest: candidates(m.VoteRequest, leadership_transfer=st.booleans()),
     m.VoteResponse: envelope(m.VoteResponse, term_min=0, granted=st.booleans()),
     m.AppendRequest: appends(),
@@ -115,14 +115,17 @@ BY_CLASS: dict[type[Any], st.SearchStrategy[Any]] = {
         conflict_index=counters,
         conflict_term=counters,
     ),
-    m.HeartbeatRequest: envelope(m.HeartbeatRequest, commit_index=counters, read_round=contexts),
-    m.HeartbeatResponse: envelope(m.HeartbeatResponse, term_min=0, read_round=contexts),
+    m.HeartbeatRequest: envelope(m.HeartbeatRequest, commit_index=counters, read_round=contexts, unheard=st.booleans()),
+    m.HeartbeatResponse: envelope(
+        m.HeartbeatResponse, term_min=0, read_round=contexts, severity=st.integers(0, 2**32 - 1)
+    ),
     m.InstallSnapshot: snapshots().flatmap(
         lambda meta: st.builds(
             m.InstallSnapshot, sender=ids, receiver=ids, term=st.integers(meta.term, 2000), snapshot=st.just(meta)
         )
     ),
     m.TimeoutNow: envelope(m.TimeoutNow),
+    m.Resigned: envelope(m.Resigned),
     m.TransferLeadership: envelope(m.TransferLeadership, term_min=0, target=st.integers(0, 2**64 - 1)),
     m.ProposeRequest: envelope(m.ProposeRequest, term_min=0, proposals=proposals),
     m.ProposeRejected: envelope(m.ProposeRejected, term_min=0),

@@ -109,7 +109,7 @@ class SnapshotMeta(_message.Message):
     def __init__(self, index: _Optional[int] = ..., term: _Optional[int] = ..., membership: _Optional[_Union[Membership, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("sender", "receiver", "term", "pre_vote_request", "pre_vote_response", "vote_request", "vote_response", "append_request", "append_response", "heartbeat_request", "heartbeat_response", "install_snapshot", "timeout_now", "propose_request", "read_index_request", "read_index_response", "transfer_leadership", "propose_rejected")
+    __slots__ = ("sender", "receiver", "term", "pre_vote_request", "pre_vote_response", "vote_request", "vote_response", "append_request", "append_response", "heartbeat_request", "heartbeat_response", "install_snapshot", "timeout_now", "propose_request", "read_index_request", "read_index_response", "transfer_leadership", "propose_rejected", "resigned")
     SENDER_FIELD_NUMBER: _ClassVar[int]
     RECEIVER_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +128,7 @@ class Message(_message.Message):
     READ_INDEX_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_LEADERSHIP_FIELD_NUMBER: _ClassVar[int]
     PROPOSE_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    RESIGNED_FIELD_NUMBER: _ClassVar[int]
     sender: int
     receiver: int
     term: int
@@ -146,7 +147,8 @@ class Message(_message.Message):
     read_index_response: ReadIndexResponse
     transfer_leadership: TransferLeadership
     propose_rejected: ProposeRejected
-    def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., term: _Optional[int] = ..., pre_vote_request: _Optional[_Union[PreVoteRequest, _Mapping]] = ..., pre_vote_response: _Optional[_Union[PreVoteResponse, _Mapping]] = ..., vote_request: _Optional[_Union[VoteRequest, _Mapping]] = ..., vote_response: _Optional[_Union[VoteResponse, _Mapping]] = ..., append_request: _Optional[_Union[AppendRequest, _Mapping]] = ..., append_response: _Optional[_Union[AppendResponse, _Mapping]] = ..., heartbeat_request: _Optional[_Union[HeartbeatRequest, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponse, _Mapping]] = ..., install_snapshot: _Optional[_Union[InstallSnapshot, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., propose_request: _Optional[_Union[ProposeRequest, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_response: _Optional[_Union[ReadIndexResponse, _Mapping]] = ..., transfer_leadership: _Optional[_Union[TransferLeadership, _Mapping]] = ..., propose_rejected: _Optional[_Union[ProposeRejected, _Mapping]] = ...) -> None: ...
+    resigned: Resigned
+    def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., term: _Optional[int] = ..., pre_vote_request: _Optional[_Union[PreVoteRequest, _Mapping]] = ..., pre_vote_response: _Optional[_Union[PreVoteResponse, _Mapping]] = ..., vote_request: _Optional[_Union[VoteRequest, _Mapping]] = ..., vote_response: _Optional[_Union[VoteResponse, _Mapping]] = ..., append_request: _Optional[_Union[AppendRequest, _Mapping]] = ..., append_response: _Optional[_Union[AppendResponse, _Mapping]] = ..., heartbeat_request: _Optional[_Union[HeartbeatRequest, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponse, _Mapping]] = ..., install_snapshot: _Optional[_Union[InstallSnapshot, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., propose_request: _Optional[_Union[ProposeRequest, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_response: _Optional[_Union[ReadIndexResponse, _Mapping]] = ..., transfer_leadership: _Optional[_Union[TransferLeadership, _Mapping]] = ..., propose_rejected: _Optional[_Union[ProposeRejected, _Mapping]] = ..., resigned: _Optional[_Union[Resigned, _Mapping]] = ...) -> None: ...
 
 class PreVoteRequest(_message.Message):
     __slots__ = ("last_index", "last_term")
@@ -157,10 +159,12 @@ class PreVoteRequest(_message.Message):
     def __init__(self, last_index: _Optional[int] = ..., last_term: _Optional[int] = ...) -> None: ...
 
 class PreVoteResponse(_message.Message):
-    __slots__ = ("granted",)
+    __slots__ = ("granted", "hears_leader")
     GRANTED_FIELD_NUMBER: _ClassVar[int]
+    HEARS_LEADER_FIELD_NUMBER: _ClassVar[int]
     granted: bool
-    def __init__(self, granted: _Optional[bool] = ...) -> None: ...
+    hears_leader: bool
+    def __init__(self, granted: _Optional[bool] = ..., hears_leader: _Optional[bool] = ...) -> None: ...
 
 class VoteRequest(_message.Message):
     __slots__ = ("last_index", "last_term", "leadership_transfer")
@@ -205,18 +209,22 @@ class AppendResponse(_message.Message):
     def __init__(self, prev_index: _Optional[int] = ..., accepted: _Optional[bool] = ..., match_index: _Optional[int] = ..., conflict_index: _Optional[int] = ..., conflict_term: _Optional[int] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("commit_index", "read_round")
+    __slots__ = ("commit_index", "read_round", "unheard")
     COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
     READ_ROUND_FIELD_NUMBER: _ClassVar[int]
+    UNHEARD_FIELD_NUMBER: _ClassVar[int]
     commit_index: int
     read_round: int
-    def __init__(self, commit_index: _Optional[int] = ..., read_round: _Optional[int] = ...) -> None: ...
+    unheard: bool
+    def __init__(self, commit_index: _Optional[int] = ..., read_round: _Optional[int] = ..., unheard: _Optional[bool] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("read_round",)
+    __slots__ = ("read_round", "severity")
     READ_ROUND_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
     read_round: int
-    def __init__(self, read_round: _Optional[int] = ...) -> None: ...
+    severity: int
+    def __init__(self, read_round: _Optional[int] = ..., severity: _Optional[int] = ...) -> None: ...
 
 class InstallSnapshot(_message.Message):
     __slots__ = ("snapshot",)
@@ -225,6 +233,10 @@ class InstallSnapshot(_message.Message):
     def __init__(self, snapshot: _Optional[_Union[SnapshotMeta, _Mapping]] = ...) -> None: ...
 
 class TimeoutNow(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Resigned(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -54,7 +54,14 @@ learners do not serve as a source of snapshots for others.
 from __future__ import annotations
 
 from raftkv.raft.config import RaftConfig
-from raftkv.raft.errors import LogLostError, MembershipChangeRefused, NotLeader, ProposalDropped, RaftError
+from raftkv.raft.errors import (
+    LearnerNotReady,
+    LogLostError,
+    MembershipChangeRefused,
+    NotLeader,
+    ProposalDropped,
+    RaftError,
+)
 from raftkv.raft.membership import MembershipChange
 from raftkv.raft.messages import (
     AppendRequest,
@@ -69,6 +76,7 @@ from raftkv.raft.messages import (
     ProposeRequest,
     ReadIndexRequest,
     ReadIndexResponse,
+    Resigned,
     TimeoutNow,
     TransferLeadership,
     VoteRequest,
@@ -103,6 +111,7 @@ __all__ = [
     "HeartbeatRequest",
     "HeartbeatResponse",
     "InstallSnapshot",
+    "LearnerNotReady",
     "LogLostError",
     "Membership",
     "MembershipChange",
@@ -125,6 +134,7 @@ __all__ = [
     "ReadIndexResponse",
     "ReadState",
     "Ready",
+    "Resigned",
     "RoleName",
     "Save",
     "SavedMark",

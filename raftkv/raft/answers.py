@@ -82,6 +82,7 @@ def answer_pre_vote(state: State, message: PreVoteRequest) -> None:
             receiver=message.sender,
             term=message.term if granted else state.term,
             granted=granted,
+            hears_leader=refusal is Refusal.LEADER_HEARD,
         )
     )
 

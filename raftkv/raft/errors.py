@@ -32,6 +32,10 @@ class MembershipChangeRefused(RaftError):
     """The change is malformed, or it is not the time for it; the message says which."""
 
 
+class LearnerNotReady(MembershipChangeRefused):
+    """A learner is to vote and has not caught up with the leader's log yet."""
+
+
 class LogLostError(RaftError):
     """The leader knows entries that this node acknowledged and no longer has: its disk lost them, or was exchanged.
 

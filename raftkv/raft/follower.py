@@ -19,6 +19,7 @@ from raftkv.raft.messages import (
     ProposeRequest,
     ReadIndexRequest,
     ReadIndexResponse,
+    Resigned,
     TimeoutNow,
     TransferLeadership,
 )
@@ -58,6 +59,8 @@ class Follower:
                 self._on_snapshot(state, message)
             case ReadIndexResponse():
                 self._on_read_index(state, message)
+            case Resigned() if message.sender == state.leader and state.may_campaign:
+                return ToPreCandidate() if state.take_turn() else None
             case TimeoutNow():
                 return ToCandidate(leadership_transfer=True) if state.may_campaign else None
             case ProposeRejected():
@@ -130,9 +133,14 @@ class Follower:
                 f"its log ends at {state.log.last_index}"
             )
         state.log.commit_to(message.commit_index)
+        state.reach.leader_says(unheard=message.unheard)
         state.send(
             HeartbeatResponse(
-                sender=state.node_id, receiver=message.sender, term=state.term, read_round=message.read_round
+                sender=state.node_id,
+                receiver=message.sender,
+                term=state.term,
+                read_round=message.read_round,
+                severity=state.severity,
             )
         )
 
@@ -154,7 +162,7 @@ class Follower:
 
     def _expire_reads(self, state: State) -> None:
         """A lost request or answer must not hang its reader: give up after an election timeout, oldest first."""
-        deadline = self._ticks - state.config.election_timeout_ticks
+        deadline = self._ticks - state.timeout_ticks
         while self._reads:
             context, asked = next(iter(self._reads.items()))
             if asked > deadline:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raftkv.raft.errors import MembershipChangeRefused, ProposalDropped
+from raftkv.raft.errors import LearnerNotReady, MembershipChangeRefused, ProposalDropped
 from raftkv.raft.membership import MembershipChange, leave_joint, next_membership
 from raftkv.raft.messages import (
     AppendResponse,
@@ -39,7 +39,9 @@ class Leader:
 
     name = RoleName.LEADER
     __slots__ = (
+        "_fitter_ticks",
         "_heartbeat_elapsed",
+        "_quorum_silent_ticks",
         "_reads",
         "_ticks",
         "_transfer_started",
@@ -56,6 +58,8 @@ class Leader:
         self._ticks = 0
         self._heartbeat_elapsed = 0
         self._transfer_started = 0
+        self._quorum_silent_ticks = 0
+        self._fitter_ticks = 0
         self._append(state, [Proposal(b"", EntryKind.NOOP)])
 
     def tick(self, state: State) -> Transition | None:
@@ -66,12 +70,22 @@ class Leader:
             self.transfer_target = NO_NODE  # It did not come about; proposals are welcome again.
         if not has_quorum(state.membership, self.replication.active_nodes(state)):
             # CheckQuorum: whoever cannot hear a quorum does not lead (§6.2).
-            return ToFollower(state.term, cause=Loss.NO_QUORUM)
+            return self._resign(state, Loss.NO_QUORUM)
+        self._learn_patience(state)
+        if (transition := self._yield_if_unfit(state)) is not None:
+            return transition
         self._heartbeat_elapsed += 1
         if self._heartbeat_elapsed >= state.config.heartbeat_interval_ticks:
             self._heartbeat_elapsed = 0
             self.replication.send_heartbeats(state, self._reads.round)
         return None
+
+    def _learn_patience(self, state: State) -> None:
+        """A quorum that was silent for a while and then heard again was not gone: silence may last so long."""
+        silent_ticks = self.replication.quorum_silent_ticks(state)
+        if silent_ticks < self._quorum_silent_ticks:
+            state.patience.heard_after(self._quorum_silent_ticks)
+        self._quorum_silent_ticks = silent_ticks
 
     def step(self, state: State, message: Message) -> Transition | None:
         match message:
@@ -200,7 +214,7 @@ class Leader:
         membership = next_membership(state.membership, change)
         for node in sorted(change.voters & state.membership.learners):
             if not self.replication.is_caught_up(state, node):
-                raise MembershipChangeRefused(f"learner {node} has not caught up with the leader")
+                raise LearnerNotReady(f"learner {node} has not caught up with the leader")
         self._append_membership(state, membership, data)
         return self._advance_commit(state)  # A smaller quorum may already have what is pending.
 
@@ -216,7 +230,7 @@ class Leader:
         if state.is_voter or state.memberships.current_index > state.log.commit_index:
             return None
         self.flush(state)  # Followers should learn of the commit from us.
-        successor = self.replication.most_up_to_date_voter(state)
+        successor = self.replication.best_successor(state)
         if successor and self.replication.match_index(successor) == state.log.last_index:
             state.send(TimeoutNow(sender=state.node_id, receiver=successor, term=state.term))
         return ToFollower(state.term, cause=Loss.REMOVED)
@@ -258,11 +272,11 @@ class Leader:
     # Handing over
 
     def transfer_leadership(self, state: State, target: NodeId) -> None:
-        """Bring `target` (0: the most up-to-date voter) level, then ask it to campaign at once (dissertation §3.10).
+        """Bring `target` (0: the fittest, most up-to-date voter) level, then ask it to campaign at once (dissertation §3.10).
 
         Proposals are refused meanwhile. Given up after an election timeout. A target that cannot lead changes nothing.
         """
-        target = target or self.replication.most_up_to_date_voter(state)
+        target = target or self.replication.best_successor(state)
         if target in (NO_NODE, state.node_id, self.transfer_target) or target not in state.membership.voters:
             return
         state.note(TransferBegun(target))
@@ -270,6 +284,29 @@ class Leader:
         self._transfer_started = self._ticks
         self.replication.wants_flush = True
         self._try_timeout_now(state)
+
+    def _yield_if_unfit(self, state: State) -> Transition | None:
+        """Hand over to a follower that is less unfit; if it does not take over in time, resign, so that anybody can.
+
+        Not at once: with two more heartbeats everybody has said how it finds itself. Where all are equally unfit, as with a
+        disk that all share, nobody moves.
+        """
+        fitter = self.replication.best_successor(state, severity_below=state.severity) if state.severity else NO_NODE
+        if not fitter:
+            self._fitter_ticks = 0
+            return None
+        self._fitter_ticks += 1
+        tried_ticks = self._fitter_ticks - 2 * state.config.heartbeat_interval_ticks
+        if tried_ticks > state.config.election_timeout_ticks:
+            return self._resign(state, Loss.UNFIT)
+        if tried_ticks > 0 and not self.transfer_target:
+            self.transfer_leadership(state, fitter)
+        return None
+
+    def _resign(self, state: State, cause: Loss) -> Transition:
+        """Follow from now on, and say so: perhaps we are heard where we do not hear."""
+        self.replication.send_resignations(state)
+        return ToFollower(state.term, cause=cause)
 
     def _try_timeout_now(self, state: State) -> None:
         if self.replication.match_index(self.transfer_target) == state.log.last_index:

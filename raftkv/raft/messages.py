@@ -25,12 +25,13 @@ class PreVoteRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreVoteResponse:
-    """Granted: `term` is the term asked for. Refused: the voter's own term."""
+    """Granted: `term` is the term asked for. Refused: the voter's own term; `hears_leader` if it keeps to a leader."""
 
     sender: NodeId
     receiver: NodeId
     term: int
     granted: bool
+    hears_leader: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,21 +87,28 @@ class AppendResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatRequest:
-    """`commit_index` is clamped to what the receiver is known to match; `read_round` confirms ReadIndex requests."""
+    """`commit_index` is clamped to what the receiver is known to match; `read_round` confirms ReadIndex requests.
+
+    `unheard`: the leader hears nothing from the receiver, whose requests therefore go nowhere.
+    """
 
     sender: NodeId
     receiver: NodeId
     term: int
     commit_index: int
     read_round: int = 0
+    unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatResponse:
+    """`severity`: how unfit to lead the sender finds itself; 0: not at all."""
+
     sender: NodeId
     receiver: NodeId
     term: int
     read_round: int = 0
+    severity: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +124,15 @@ class InstallSnapshot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeoutNow:
     """The leader asks the receiver to campaign at once (dissertation §3.10)."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resigned:
+    """The sender led this term and does no more: nobody owes it anything. Its word is better evidence than its silence."""
 
     sender: NodeId
     receiver: NodeId
@@ -182,6 +199,7 @@ Message = (
     | HeartbeatResponse
     | InstallSnapshot
     | TimeoutNow
+    | Resigned
     | TransferLeadership
     | ProposeRequest
     | ProposeRejected

@@ -63,6 +63,10 @@ class Progress:
     in_flight: InFlight
     heard_tick: int
     """The leader's tick count when this follower last answered: CheckQuorum's evidence."""
+    has_answered: bool = False
+    """Whether it ever did, in this term."""
+    severity: int | None = None
+    """How unfit to lead it finds itself; None: it has not said yet."""
     match_index: int = 0
     state: ProgressState = ProgressState.PROBE
     probe_sent: bool = False

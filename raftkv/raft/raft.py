@@ -89,7 +89,7 @@ class Raft:
 
     def tick(self) -> None:
         """One tick of time has passed."""
-        self._state.saves.tick(self._state.log.commit_index)
+        self._state.tick()
         self._roles.follow(self._role.tick(self._state))
 
     def step(self, message: Message) -> None:
@@ -163,6 +163,15 @@ class Raft:
         if self._state.leader != self._state.node_id:
             self._state.leader_gone = True
 
+    def set_severity(self, severity: int) -> None:
+        """How unfit to lead this node is, in the shell's eyes; 0: not at all. The same scale on every node.
+
+        A leader hands over to a follower that is less unfit, if one can take over, and resigns if that does not come about;
+        where all are equally unfit nothing changes. A follower that is unfit campaigns later than the others.
+        """
+        assert severity >= 0, f"severity {severity}"
+        self._state.severity = severity
+
     def saved(self, mark: SavedMark) -> None:
         """The save with this mark, and all before it, are durable; its `messages_after_save` have been sent."""
         state = self._state
@@ -234,7 +243,7 @@ class Raft:
         return result
 
     def _current_soft_state(self) -> SoftState:
-        return SoftState(self._state.leader, self._role.name, self._state.term)
+        return SoftState(self._state.leader, self._role.name, self._state.term, is_cut_off=self._state.reach.is_cut_off)
 
     # What it looks like from outside
 
@@ -274,6 +283,11 @@ class Raft:
     @property
     def first_index(self) -> int:
         return self._state.log.first_index
+
+    @property
+    def is_cut_off(self) -> bool:
+        """This node cannot take part in what the cluster does, and others may well go on without it."""
+        return self._state.reach.is_cut_off
 
     @property
     def membership(self) -> Membership:

@@ -64,6 +64,8 @@ class SoftState:
     leader: NodeId
     role: RoleName
     term: int
+    is_cut_off: bool = False
+    """It cannot take part in what the cluster does: whoever waits here for an answer should ask another node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ What may not live here: commit decisions, proposals, reads (`leader`).
 
 from __future__ import annotations
 
-from raftkv.raft.messages import AppendRequest, AppendResponse, HeartbeatRequest, HeartbeatResponse
+from raftkv.raft.messages import AppendRequest, AppendResponse, HeartbeatRequest, HeartbeatResponse, Resigned
 from raftkv.raft.progress import InFlight, Progress, ProgressState
+from raftkv.raft.quorum import quorum_index
 from raftkv.raft.state import State
 from raftkv.raft.status import FollowerStatus
 from raftkv.raft.types import NodeId
@@ -78,30 +79,44 @@ class Replication:
             and progress.match_index * 10 >= state.log.last_index * 9
         )
 
+    def quorum_silent_ticks(self, state: State) -> int:
+        """How long ago a quorum, ourselves included, had been heard for the last time."""
+        return self._ticks - quorum_index(
+            state.membership,
+            lambda node: progress.heard_tick if (progress := self._progress.get(node)) else self._ticks,
+        )
+
     def active_nodes(self, state: State) -> set[NodeId]:
         """Who has answered within an election timeout, and ourselves."""
-        oldest = self._ticks - state.config.election_timeout_ticks
+        oldest = self._ticks - state.timeout_ticks
         active = {node for node, progress in self._progress.items() if progress.heard_tick > oldest}
         active.add(state.node_id)
         return active
 
-    def most_up_to_date_voter(self, state: State) -> NodeId:
-        """The best successor: answering, voting in the incoming half, furthest along; 0 if there is none."""
+    def best_successor(self, state: State, *, severity_below: int | None = None) -> NodeId:
+        """Answering, voting in the incoming half, least unfit to lead, then furthest along; 0 if there is none.
+
+        With `severity_below` only who has said in this term that it is less unfit than that, and follows closely.
+        """
         active = self.active_nodes(state)
         candidates = [
-            (-progress.match_index, node)
+            (progress.severity or 0, -progress.match_index, node)
             for node, progress in self._progress.items()
             if node in active and node in state.membership.voters
+            if severity_below is None or self._is_fitter(progress, severity_below)
         ]
-        return min(candidates)[1] if candidates else 0
+        return min(candidates)[2] if candidates else 0
+
+    def _is_fitter(self, progress: Progress, severity_below: int) -> bool:
+        is_known = progress.severity is not None and progress.severity < severity_below
+        return is_known and progress.state is ProgressState.REPLICATE
 
     def on_append_response(self, state: State, message: AppendResponse) -> bool:
         """True if the follower's match index advanced."""
         progress = self._progress.get(message.sender)
         if progress is None:
             return False
-        progress.heard_tick = self._ticks
-        self.wants_flush = True
+        self._heard(progress)
         if message.accepted:
             assert message.match_index <= state.log.last_index, f"{message} beyond last {state.log.last_index}"
             advanced = progress.accepted(message.match_index, state.log.first_index)
@@ -118,13 +133,18 @@ class Replication:
         progress = self._progress.get(message.sender)
         if progress is None:
             return
-        progress.heard_tick = self._ticks
+        self._heard(progress)
+        progress.severity = message.severity
         progress.acked_round = max(progress.acked_round, message.read_round)
-        self.wants_flush = True
         if progress.state is ProgressState.PROBE:
             progress.probe_sent = False
         elif progress.state is ProgressState.REPLICATE and progress.match_index < progress.next_index - 1:
             self._ask_about_lost_appends(state, message.sender, progress)
+
+    def _heard(self, progress: Progress) -> None:
+        progress.heard_tick = self._ticks
+        progress.has_answered = True
+        self.wants_flush = True
 
     def _ask_about_lost_appends(self, state: State, node: NodeId, progress: Progress) -> None:
         """It is alive, but has acknowledged nothing for a heartbeat interval: its answer to an empty append tells why."""
@@ -134,6 +154,7 @@ class Replication:
 
     def send_heartbeats(self, state: State, read_round: int) -> None:
         commit_index = state.log.commit_index
+        unheard_since = self._ticks - state.timeout_ticks // 2
         for node, progress in self._progress.items():
             state.send(
                 HeartbeatRequest(
@@ -143,8 +164,14 @@ class Replication:
                     # Not beyond what is known to match: the follower's log may go on with another leader's entries.
                     commit_index=min(commit_index, progress.match_index),
                     read_round=read_round,
+                    unheard=not progress.has_answered or progress.heard_tick < unheard_since,
                 )
             )
+
+    def send_resignations(self, state: State) -> None:
+        """Tell everybody that we lead no more: who hears it need not wait for our silence to last."""
+        for node in self._progress:
+            state.send(Resigned(sender=state.node_id, receiver=node, term=state.term))
 
     def flush(self, state: State) -> None:
         """Send every follower what it may be sent."""

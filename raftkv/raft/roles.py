@@ -24,7 +24,6 @@ from raftkv.raft.messages import (
     ProposeRejected,
     ProposeRequest,
     ReadIndexRequest,
-    TransferLeadership,
     VoteRequest,
 )
 from raftkv.raft.notices import Campaigned, Cause, Loss, Refusal, SteppedDown
@@ -50,6 +49,8 @@ class Roles:
         Raises:
             LogLostError: our disk has lost acknowledged entries; the node must stop.
         """
+        elsewhere = isinstance(message, PreVoteResponse) and message.hears_leader
+        self.state.reach.heard(message.sender, elsewhere=elsewhere)
         if message.term > self.state.term:
             if not self._on_higher_term(message):
                 return
@@ -83,7 +84,7 @@ class Roles:
                 refuse_stale_leader(state, message)
             case PreVoteRequest() | VoteRequest():
                 self._dispatch(message)  # Refused, with our term.
-            case ProposeRequest() | ReadIndexRequest() | TransferLeadership():
+            case ProposeRequest() | ReadIndexRequest():
                 self._dispatch(message)  # Requests, not claims: a term does not make them wrong.
             case PreVoteResponse(granted=False) if isinstance(self.role, PreCandidate):
                 self._dispatch(message)  # "I hear a leader", says a voter whose term is below ours.
@@ -129,7 +130,7 @@ class Roles:
                 assert state.may_campaign, f"{state.node_id} campaigns and is no voter"
                 self._note_campaign(state.term + 1, self._cause_of_pre_votes())
                 role = self._enter(PreCandidate())
-                self._start_campaign_clock()
+                self._start_campaign_clock(after_pre_vote=True)
                 return role.start(state)
             case ToCandidate(leadership_transfer):
                 assert state.may_campaign, f"{state.node_id} campaigns and is no voter"
@@ -150,15 +151,18 @@ class Roles:
     def _become_follower(self, term: int, leader: NodeId) -> None:
         state = self.state
         assert term >= state.term, f"term {term} after {state.term}"
-        if not (isinstance(self.role, Follower) and term == state.term and state.leader == NO_NODE):
+        after_pre_vote = isinstance(self.role, PreCandidate) and term == state.term
+        waits_already = isinstance(self.role, Follower) and term == state.term and state.leader == NO_NODE
+        if not waits_already:
             if isinstance(self.role, Leader):
                 state.election_elapsed_ticks = 0  # It did not wait for a leader so far: it was one.
             self._enter(Follower())
-            state.draw_election_timeout()
         if term > state.term:
             state.term = term
             state.vote = NO_NODE
         state.leader = leader
+        if leader != NO_NODE or not waits_already:
+            state.draw_election_timeout(after_pre_vote=after_pre_vote)
 
     def _cause_of_pre_votes(self) -> Cause:
         if self.state.leader_gone:
@@ -170,10 +174,10 @@ class Roles:
         is_pre_vote = cause not in (Cause.TRANSFER, Cause.PRE_VOTES)
         state.note(Campaigned(term, is_pre_vote, cause, state.leader, state.election_elapsed_ticks))
 
-    def _start_campaign_clock(self) -> None:
+    def _start_campaign_clock(self, *, after_pre_vote: bool = False) -> None:
         self.state.leader = NO_NODE
         self.state.election_elapsed_ticks = 0
-        self.state.draw_election_timeout()
+        self.state.draw_election_timeout(after_pre_vote=after_pre_vote)
 
     def _enter(self, role: _T) -> _T:
         assert isinstance(role, Follower | PreCandidate | Candidate | Leader)

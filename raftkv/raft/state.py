@@ -15,11 +15,17 @@ from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipHistory
 from raftkv.raft.messages import AppendResponse, Message, VoteRequest, VoteResponse
 from raftkv.raft.notices import Loss, Notice
+from raftkv.raft.patience import Patience
+from raftkv.raft.reach import Reach
 from raftkv.raft.ready import ReadState
 from raftkv.raft.saves import Saves
 from raftkv.raft.types import NO_NODE, Entry, HardState, Membership, NodeId, SnapshotMeta
 
 UNLIMITED_BYTES = 2**63
+TURNS_PER_TIMEOUT = 5
+"""A turn lasts this part of the election timeout: an election on a busy machine takes less."""
+SICK_DELAY_TIMEOUTS = 2
+"""How much longer a node waits that is unfit to lead: anybody else has been elected by then, if that could be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +98,22 @@ class State:
     outbox: Outbox = field(default_factory=Outbox)
     election_elapsed_ticks: int = 0
     """Since the last word from a leader, the last vote granted, or the start of a campaign; nothing else resets it."""
-    election_timeout_ticks: int = 0
+    election_offset_ticks: int = 0
+    """Added to the election timeout in force: so that not everybody campaigns at once."""
+    severity: int = 0
+    """How unfit to lead this node finds itself; 0: not at all. The shell judges (`Raft.set_severity`)."""
     leader_gone: bool = False
-    """The shell has evidence that the leader's process is dead: its lease on our vote is void."""
+    """There is evidence that the leader leads no more (its process is dead, it resigned): its lease on our vote is void."""
+    _heard_leader: tuple[int, NodeId] = (0, NO_NODE)
+    """Term and id of the leader that was heard last: silences count between two words of one leader."""
+    _silent_ticks: int = 0
+    """Since then, whatever this node has done meanwhile."""
+    patience: Patience = field(init=False)
+    reach: Reach = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(self.config.election_timeout_ticks)
+        self.reach = Reach(self.config.election_timeout_ticks)
 
     @property
     def node_id(self) -> NodeId:
@@ -133,25 +152,69 @@ class State:
         return (
             self.leader != NO_NODE
             and not self.leader_gone
-            and (self.leader == self.config.node_id or self.election_elapsed_ticks < self.config.election_timeout_ticks)
+            and (self.leader == self.config.node_id or self.election_elapsed_ticks < self.timeout_ticks)
         )
 
     @property
+    def timeout_ticks(self) -> int:
+        """The election timeout in force: the configured one, or more where experience asks for it."""
+        return self.patience.timeout_ticks
+
+    @property
     def election_timed_out(self) -> bool:
-        return self.election_elapsed_ticks >= self.election_timeout_ticks
+        """Whether to campaign. Who is unfit to lead lets the others go first, but does not wait for ever."""
+        timeout_ticks = self.timeout_ticks
+        delay_ticks = SICK_DELAY_TIMEOUTS * timeout_ticks if self.severity else 0
+        return self.election_elapsed_ticks >= timeout_ticks + self.election_offset_ticks + delay_ticks
 
     @property
     def has_committed_in_term(self) -> bool:
         """Until then the commit index may lag the previous leader's (dissertation §6.4)."""
         return self.log.term_at(self.log.commit_index) == self.term
 
-    def draw_election_timeout(self) -> None:
-        base = self.config.election_timeout_ticks
-        self.election_timeout_ticks = self.rng.randrange(base, 2 * base)
+    @property
+    def rank(self) -> int:
+        """This node's place among those who may succeed the leader: every one of them knows the same order."""
+        membership = self.memberships.current
+        heirs = sorted((membership.voters | membership.outgoing_voters) - {self.leader})
+        return heirs.index(self.config.node_id) if self.config.node_id in heirs else len(heirs)
+
+    def draw_election_timeout(self, *, after_pre_vote: bool = False) -> None:
+        """When to campaign, should nothing be heard: a little chance keeps candidates from splitting the votes.
+
+        All followers of a leader fall silent at the same moment. They take turns by rank, each long enough for an election,
+        so the first has won before the second asks. The first waits two ticks: the others' leases must have run out, too.
+
+        With nobody to take turns after, chance alone decides (Raft paper §9.3): within one timeout. A pre-vote that was not
+        won costs nobody anything, and is tried again sooner.
+        """
+        timeout_ticks = self.timeout_ticks
+        if self.leader != NO_NODE:
+            turn_ticks = max(2, timeout_ticks // TURNS_PER_TIMEOUT)
+            self.election_offset_ticks = 2 + self.rank * turn_ticks + self.rng.randrange(max(1, turn_ticks // 2))
+        else:
+            offset_ticks = self.rng.randrange(timeout_ticks)
+            self.election_offset_ticks = (offset_ticks - timeout_ticks) // 2 if after_pre_vote else offset_ticks
+
+    def tick(self) -> None:
+        """What passes with time whatever the role."""
+        self._silent_ticks += 1
+        self.saves.tick(self.log.commit_index)
+        self.patience.tick()
+        self.reach.tick(self.node_id, self.leader, self.membership, self.timeout_ticks)
 
     def heard_leader(self) -> None:
-        self.election_elapsed_ticks = 0
+        if self._heard_leader == (self.term, self.leader):
+            self.patience.heard_after(self._silent_ticks)
+        self._heard_leader = (self.term, self.leader)
+        self._silent_ticks = self.election_elapsed_ticks = 0
         self.leader_gone = False
+
+    def take_turn(self) -> bool:
+        """The leader is gone for certain: waiting for it makes no sense. True: it is this node's turn to succeed it."""
+        self.leader_gone = True
+        self.election_elapsed_ticks = max(self.election_elapsed_ticks, self.timeout_ticks + 2)
+        return self.rank == 0 and not self.severity
 
     def note(self, notice: Notice) -> None:
         """Explain a decision; see `raftkv.raft.notices`."""

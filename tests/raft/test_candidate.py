@@ -116,7 +116,7 @@ def test_a_voter_in_its_lease_ignores_candidates() -> None:
 
     assert group[1].term == 1
     assert not ready.messages_after_save
-    assert ready.messages == (PreVoteResponse(sender=1, receiver=3, term=1, granted=False),)
+    assert ready.messages == (PreVoteResponse(sender=1, receiver=3, term=1, granted=False, hears_leader=True),)
 
 
 def test_the_lease_ends_with_silence() -> None:
