@@ -216,7 +216,9 @@ def test_endpoint_health_in_every_format(ours_and_etcd: list[Api]) -> None:
         simple = etcdctl(api.endpoint, "endpoint", "health")
         assert simple.code == 0
         said = simple.out + simple.error
-        assert re.match(rf"{api.endpoint} is healthy: successfully committed proposal: took = [\d.]+m?s", said), simple
+        assert re.match(rf"{api.endpoint} is healthy: successfully committed proposal: took = [\d.]+[mµ]?s", said), (
+            simple
+        )
 
         table = squeezed(etcdctl(api.endpoint, "endpoint", "health", "-w", "table").out)
         table = re.sub(r"[\d.]+[mµ]?s", "TIME", table.replace(api.endpoint, "ENDPOINT"))
