@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
-from tests.sim.run import Result, Run
+from tests.sim.scenario import Result
+from tests.sim.tier_one.run import Run
 
 RESULTS = Path(__file__).parent / "results"
 PROGRESS_INTERVAL_S = 5.0

@@ -8,8 +8,8 @@ from raftkv.node.recovery import recover_raft
 from raftkv.raft import Raft, Save, SavedMark, SnapshotMeta
 from raftkv.raft.follower import Follower
 from raftkv.raft.state import State
-from tests.sim import member
 from tests.sim.planting import Planter, bug
+from tests.sim.tier_one import member
 
 
 @bug(0, seed=3)

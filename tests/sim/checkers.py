@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from raftkv.raft import (
     AppendResponse,
@@ -24,9 +24,6 @@ from raftkv.raft import (
     VoteRequest,
     VoteResponse,
 )
-
-if TYPE_CHECKING:
-    from tests.sim.member import Member
 
 LEADER = RoleName.LEADER
 
@@ -95,7 +92,10 @@ class Committed:
 
 @dataclass(slots=True)
 class Checkers:
-    members: Mapping[int, Member]
+    members: Mapping[int, Any]
+    groups_saves: bool = False
+    """Disks sync several saves at once, and only then does what depends on them leave: a disk may be further than the
+    message of one of them knew."""
     committed: list[Committed] = field(default_factory=list)
     """Index 1 first."""
     leaders: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Checkers:
 
     # A node's life
 
-    def started(self, member: Member, last: View | None) -> View:
+    def started(self, member: Any, last: View | None) -> View:
         """A node comes up, from its disk and nothing else; `last` is what was seen of its life before."""
         raft, disk = member.raft, member.disk
         if raft.term < disk.hard_state.term:
@@ -136,7 +136,7 @@ class Checkers:
                 raise Violation("promised entries stay", f"node {member.id}: {view.last_index}, {last.promised_index}")
         return view
 
-    def ready(self, member: Member, ready: Ready) -> None:
+    def ready(self, member: Any, ready: Ready) -> None:
         """What a node hands out, before anything of it is done."""
         save = ready.save
         if save is not None:
@@ -150,7 +150,7 @@ class Checkers:
             if known is not entry and known != entry:
                 raise Violation("state machine safety", f"node {member.id} is to apply {entry}, committed is {known}")
 
-    def after(self, member: Member) -> None:
+    def after(self, member: Any) -> None:
         """A node has taken one step, and handed out what came of it."""
         raft, view = member.raft, member.view
         term, role, commit = raft.term, raft.role, raft.commit_index
@@ -183,7 +183,7 @@ class Checkers:
 
     # Logs
 
-    def _reset(self, member: Member, base: SnapshotMeta) -> None:
+    def _reset(self, member: Any, base: SnapshotMeta) -> None:
         view = member.view
         if member.raft.role is LEADER:
             raise Violation("leader append-only", f"leader {member.id} starts its log anew behind {base.index}")
@@ -197,7 +197,7 @@ class Checkers:
         view.reset(base)
         view.commit = base.index
 
-    def _appended(self, member: Member, entries: tuple[Entry, ...]) -> None:
+    def _appended(self, member: Any, entries: tuple[Entry, ...]) -> None:
         view, raft = member.view, member.raft
         first, last = entries[0].index, entries[-1].index
         if first <= view.last_index:
@@ -221,7 +221,7 @@ class Checkers:
             self._leader_extends(member, raft, entries)
         view.take(entries)
 
-    def _leader_extends(self, member: Member, raft: Raft, entries: tuple[Entry, ...]) -> None:
+    def _leader_extends(self, member: Any, raft: Raft, entries: tuple[Entry, ...]) -> None:
         """The rules of membership changes (dissertation §4, and its correction of 2015)."""
         view = member.view
         for entry in entries:
@@ -243,7 +243,7 @@ class Checkers:
 
     # Elections
 
-    def _elected(self, member: Member, raft: Raft, term: int) -> None:
+    def _elected(self, member: Any, raft: Raft, term: int) -> None:
         me = (member.id, member.incarnation)
         if self.leaders.setdefault(term, me) != me:
             raise Violation("election safety", f"{self.leaders[term]} and {me} lead term {term}")
@@ -260,7 +260,7 @@ class Checkers:
         if entry.index >= raft.first_index and raft.term_at(entry.index) != entry.term:
             raise Violation("leader completeness", f"leader {raft.node_id} of term {raft.term} lacks {entry}")
 
-    def sending(self, member: Member, message: Message) -> None:
+    def sending(self, member: Any, message: Message) -> None:
         """A message is about to leave: what it promises must be on the sender's disk."""
         match message:
             case AppendResponse(accepted=True):
@@ -273,20 +273,23 @@ class Checkers:
             case _:
                 pass
 
-    def _votes(self, member: Member, term: int, candidate: int) -> None:
+    def _votes(self, member: Any, term: int, candidate: int) -> None:
         if self.votes.setdefault((member.id, term), candidate) != candidate:
             known = self.votes[member.id, term]
             raise Violation("one vote per term", f"node {member.id} votes for {candidate} in {term}, after {known}")
         durable = member.disk.hard_state
         if durable.term < term or (durable.term == term and durable.vote != candidate):
             raise Violation("durable before sent", f"node {member.id} votes for {candidate} in {term}, disk: {durable}")
-        last = member.disk.last_index
-        theirs, ours = self.campaigns[candidate, term], (member.disk.term_at(last) or 0, last)
+        disk = member.disk
+        last = disk.last_index_before(term) if self.groups_saves else disk.last_index
+        theirs, ours = self.campaigns[candidate, term], (disk.term_at(last) or 0, last)
         if theirs < ours:
             raise Violation("votes for complete logs", f"node {member.id}, {ours}, votes for {candidate}, {theirs}")
 
-    def _acknowledges(self, member: Member, message: AppendResponse) -> None:
+    def _acknowledges(self, member: Any, message: AppendResponse) -> None:
         view, disk, index = member.view, member.disk, message.match_index
+        if self.groups_saves and disk.hard_state.term > message.term:
+            return  # Of a term that is over: nobody counts it.
         if disk.last_index < index or disk.hard_state.term < message.term:
             raise Violation(
                 "durable before sent",
@@ -303,7 +306,7 @@ class Checkers:
 
     # Commits
 
-    def _leader_commits(self, member: Member, raft: Raft, commit: int) -> None:
+    def _leader_commits(self, member: Any, raft: Raft, commit: int) -> None:
         view = member.view
         if commit > self.last_committed:
             if raft.term_at(commit) != raft.term:
@@ -317,7 +320,7 @@ class Checkers:
             if other.is_up and other.raft.role is LEADER and other.raft.term > newest.by_term:
                 self._has(other.raft, newest.entry)
 
-    def _is_on_quorum(self, member: Member, raft: Raft, commit: int) -> None:
+    def _is_on_quorum(self, member: Any, raft: Raft, commit: int) -> None:
         """On a majority of disks, of the configuration by which this leader counts.
 
         One step may commit a joint configuration and go on counting by the one that ends it.
@@ -342,7 +345,7 @@ class Checkers:
         assert term is not None
         return is_quorum(membership, lambda node: self.members[node].disk.holds(index, term))
 
-    def _commit_is_known(self, member: Member, raft: Raft, commit: int) -> None:
+    def _commit_is_known(self, member: Any, raft: Raft, commit: int) -> None:
         if commit > self.last_committed:
             raise Violation("state machine safety", f"node {member.id} commits {commit}, leaders {self.last_committed}")
         if commit and commit >= raft.first_index:
@@ -350,7 +353,7 @@ class Checkers:
             if raft.term_at(commit) != known.term:
                 raise Violation("state machine safety", f"node {member.id} commits {raft.entry(commit)}, not {known}")
 
-    def invariants(self, member: Member) -> None:
+    def invariants(self, member: Any) -> None:
         """Every invariant of a core, entry by entry, and what a leader remembers: too slow for each step."""
         raft, view = member.raft, member.view
         raft.check()
@@ -380,7 +383,7 @@ class Checkers:
         if self.effects.setdefault(key, entry.index) != entry.index:
             raise Violation("at most once", f"batch {key} takes effect at {self.effects[key]} and {entry}")
 
-    def read_done(self, member: Member, begun_at: int, index: int) -> None:
+    def read_done(self, member: Any, begun_at: int, index: int) -> None:
         """A read that began when `begun_at` was committed is answered from the state at `index`."""
         self.reads += 1
         if index < begun_at:

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from tests.sim.checkers import Violation
 from tests.sim.known_bugs import BUGS, KnownBug, planted
-from tests.sim.run import Run
+from tests.sim.tier_one.run import Run
 
 SEEDS_MAX = 400
 

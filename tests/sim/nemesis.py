@@ -6,20 +6,31 @@ A fault is a method of the same name. What may not live here: anything that a cl
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from raftkv.raft import MembershipChange, MembershipChangeRefused, NotLeader, RoleName
-from tests.sim.member import Member
+from tests.sim.schedule import Schedule
 from tests.sim.swarm import ELECTION_TIMEOUT, MS, Swarm
 from tests.sim.world import World
 
 
 class Nemesis:
-    def __init__(self, world: World, members: dict[int, Member]) -> None:
+    def __init__(
+        self,
+        world: World,
+        members: dict[int, Any],
+        schedule: Schedule,
+        *,
+        extra: tuple[tuple[str, float], ...] = (),
+    ) -> None:
         self._world = world
+        self._schedule = schedule
+        self.strikes = 0
         self._members = members
         self._swarm: Swarm = world.swarm
-        self._names = [name for name, _ in self._swarm.faults]
-        self._weights = [weight for _, weight in self._swarm.faults]
+        faults = self._swarm.faults + extra
+        self._names = [name for name, _ in faults]
+        self._weights = [weight for _, weight in faults]
         self.is_active = True
         if self._names:
             world.after(world.seldom(self._swarm.fault_interval), self._strike)
@@ -28,17 +39,19 @@ class Nemesis:
         if not self.is_active:
             return
         name = self._world.rng.choices(self._names, self._weights)[0]
-        getattr(self, name)()
+        self.strikes += 1
+        if self._schedule.allows(name, self.strikes):
+            getattr(self, name)()
         self._world.after(self._world.seldom(self._swarm.fault_interval), self._strike)
 
     def _say(self, text: str) -> None:
         if self._world.trace is not None:
             self._world.say("--", text)
 
-    def _up(self) -> list[Member]:
+    def _up(self) -> list[Any]:
         return [member for member in self._members.values() if member.is_up]
 
-    def _leaders(self) -> list[Member]:
+    def _leaders(self) -> list[Any]:
         return [member for member in self._up() if member.raft.role is RoleName.LEADER]
 
     # Processes
@@ -49,14 +62,14 @@ class Nemesis:
     def crash_leader(self) -> None:
         self._crash_one(self._leaders())
 
-    def _crash_one(self, candidates: list[Member]) -> None:
+    def _crash_one(self, candidates: list[Any]) -> None:
         if not candidates:
             return
         member = self._world.rng.choice(candidates)
         member.crash()
         self._world.after(self._world.seldom(ELECTION_TIMEOUT), self._restart, member)
 
-    def _restart(self, member: Member) -> None:
+    def _restart(self, member: Any) -> None:
         if self.is_active and not member.is_up:
             member.start()
 
@@ -66,7 +79,7 @@ class Nemesis:
     def pause_leader(self) -> None:
         self._pause_one(self._leaders())
 
-    def _pause_one(self, candidates: list[Member]) -> None:
+    def _pause_one(self, candidates: list[Any]) -> None:
         if candidates:
             member = self._world.rng.choice(candidates)
             duration = self._world.seldom(2 * ELECTION_TIMEOUT)
@@ -164,15 +177,13 @@ class Nemesis:
             member = self._world.rng.choice(up)
             target = self._world.rng.choice([0, *sorted(self._members)])
             self._say(f"{member} is to have {target} lead")
-            member.raft.transfer_leadership(target)
-            member.advance()
+            member.transfer_leadership(target)
 
     def unreachable(self) -> None:
         up = self._up()
         if up:
             member = self._world.rng.choice(up)
-            member.raft.peer_unreachable(self._world.rng.choice(sorted(self._members)))
-            member.advance()
+            member.peer_lost(self._world.rng.choice(sorted(self._members)))
 
     def leader_gone(self) -> None:
         """The evidence may be wrong, or late: that may cost an election, nothing else."""
@@ -180,12 +191,9 @@ class Nemesis:
         if up:
             member = self._world.rng.choice(up)
             self._say(f"{member} believes its leader dead")
-            member.raft.leader_gone()
-            member.advance()
+            member.leader_gone()
 
     def compact(self) -> None:
         up = self._up()
         if up:
-            member = self._world.rng.choice(up)
-            member.machine.commit()
-            member.compact(0)
+            self._world.rng.choice(up).compact_now()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from raftkv.raft import Message
@@ -73,6 +73,10 @@ class World:
         self.after(delay, self._arrive, message, self._scheduled)
         if swarm.double and draw() < swarm.double:
             self.after(delay + self.about(swarm.delay + swarm.late_delay), self._arrive, message, self._scheduled)
+
+    def pending(self) -> Iterator[tuple[Any, ...]]:
+        """The arguments of everything that is still to happen, in no order."""
+        return (arguments for _, _, _, arguments in self._heap)
 
     def forget_messages(self) -> None:
         """Nothing that is under way now ever arrives."""

@@ -66,7 +66,7 @@ class FaultyFiles:
         """What a machine finds that lost its power now."""
         mode = rng.choice(("nothing", "everything", "some"))
         keep = {"nothing": lambda: False, "everything": lambda: True, "some": lambda: rng.random() < 0.5}[mode]
-        survivor = FaultyFiles()
+        survivor = type(self)()
         copies: dict[int, File] = {}
         for path, directory in self.directories.items():
             names = dict(directory.durable)

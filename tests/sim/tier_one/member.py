@@ -1,6 +1,6 @@
-"""One node: a bare core, and around it what the product's node does in its own way of doing it (`raftkv.node.node`).
+"""One node: a bare core, and around it what the product's node does in its own way of doing it (`raftkv.node`).
 
-Held proposals, reads, recovery and the memory of what was applied are the product's own code; threads are replaced by queues
+Held proposals, reads, patience, recovery and the memory of what was applied are the product's own code; threads are replaced by queues
 that finish later. What may not live here: faults (`nemesis`), judgements (`checkers`).
 """
 
@@ -10,6 +10,7 @@ import random
 from collections import deque
 from typing import Any
 
+from raftkv.node.patience import Patience
 from raftkv.node.proposals import Proposals, Submission
 from raftkv.node.reads import Read, Reads
 from raftkv.node.recovery import recover_raft
@@ -32,8 +33,8 @@ from raftkv.raft import (
 from tests.sim.calls import Call, describe
 from tests.sim.checkers import Checkers, View
 from tests.sim.disk import Disk
-from tests.sim.machine import Image, Machine
 from tests.sim.swarm import ELECTION_TIMEOUT_TICKS, MS, TICK, Swarm
+from tests.sim.tier_one.machine import Image, Machine
 from tests.sim.world import World
 
 CONTEXT_BITS = 40
@@ -86,8 +87,9 @@ class Member:
         self._jobs: deque[Any] = deque()
         self._sending: InstallSnapshot | None = None
         self._apply_queued_index = self.raft.applied_index
-        self._ticks_since_proposal = 0
+        self._patience = Patience(swarm.repropose_ticks)
         self._is_leader_awaited = False
+        self._is_cut_short = False
         self._last_tick = self.world.now
         self._last_commit = self.world.now
         self.is_up = True
@@ -157,8 +159,7 @@ class Member:
         for _ in range(ticks):
             self.raft.tick()
         self._is_leader_awaited = False
-        self._ticks_since_proposal += 1
-        if self._ticks_since_proposal >= self.world.swarm.repropose_ticks:
+        if self._patience.tick() and (self._is_cut_short or self.raft.role is not RoleName.LEADER):
             self.ask_again()
         if not self._jobs and now - self._last_commit >= self.world.swarm.commit_interval:
             self._last_commit = now
@@ -217,6 +218,25 @@ class Member:
         finally:
             self.proposed_membership = False
 
+    def transfer_leadership(self, target: int) -> None:
+        self.raft.transfer_leadership(target)
+        self.advance()
+
+    def peer_lost(self, node: int) -> None:
+        """The stream to a peer broke."""
+        self.raft.peer_unreachable(node)
+        if node == self.raft.leader:
+            self.ask_again()
+        self.advance()
+
+    def leader_gone(self) -> None:
+        self.raft.leader_gone()
+        self.advance()
+
+    def compact_now(self) -> None:
+        self.machine.commit()
+        self.compact(0)
+
     def compact(self, retained: int) -> None:
         """Drop what the state machine has on disk, but for `retained` entries and what a snapshot under way needs next."""
         index = self.machine.durable.meta.index - retained
@@ -257,23 +277,23 @@ class Member:
                 self._is_leader_awaited = True
                 return
             if self.proposals.in_flight_count == 1:
-                self._ticks_since_proposal = 0
+                self._patience.moved()
         context = self.reads.next_round()
         if context is not None:
             self._contexts[context] = self.checkers.last_committed
             self.raft.read_index(context)
 
     def ask_again(self) -> None:
-        self._ticks_since_proposal = 0
         self.reads.ask_again()
+        self._is_cut_short = False
         if self.raft.leader == NO_NODE:
             return
         try:
             for batch in self.proposals.unresolved():
                 self.raft.propose([batch.proposal])
         except ProposalDropped:
-            self._is_leader_awaited = True
-            self._ticks_since_proposal = self.world.swarm.repropose_ticks
+            self._is_leader_awaited = self._is_cut_short = True
+            self._patience.refused()
 
     def _carry_out(self, ready: Ready) -> None:
         self.checkers.ready(self, ready)
@@ -303,7 +323,7 @@ class Member:
             self._send_snapshot(node)
         if ready.proposals_rejected:
             self._is_leader_awaited = True
-            self._ticks_since_proposal = self.world.swarm.repropose_ticks
+            self._patience.refused()
         if ready.soft_state is not None:
             self._soft_state_changed(ready.soft_state)
 
@@ -311,6 +331,7 @@ class Member:
         if self.world.trace is not None:
             self.world.say(self, f"is {state.role.value} in term {state.term}, leader {state.leader or '?'}")
         if state.leader != NO_NODE:
+            self._patience.moved()
             self.ask_again()
 
     def _send(self, messages: tuple[Message, ...]) -> None:
@@ -415,6 +436,7 @@ class Member:
             if batch is not None and (batch.origin, batch.incarnation) == me:
                 self.checkers.acknowledged += batch.count
                 self.proposals.resolve(batch.sequence, [entry.index] * batch.count)
+                self._patience.moved()
         self.raft.applied(entries[-1].index)
 
     def _installed(self, incarnation: int, index: int) -> None:
@@ -430,6 +452,11 @@ class Member:
                 self.proposals.resolve(batch.sequence, None)
         self.ask_again()
         self.advance()
+
+    @property
+    def state(self) -> int:
+        """Equal at equal applied indexes."""
+        return self.machine.chain
 
     @property
     def is_idle(self) -> bool:

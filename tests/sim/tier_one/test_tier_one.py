@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from tests.sim.__main__ import Failure, run_seed
-from tests.sim.run import Result, Run
+from tests.sim.scenario import Result
+from tests.sim.tier_one.run import Run
 
 SEEDS_PER_TEST = 10
 
@@ -34,7 +35,7 @@ def test_equal_seeds_give_equal_traces() -> None:
 
 def test_a_seed_is_the_same_in_another_process() -> None:
     here = Run(13).run()
-    script = "from tests.sim.run import Run; print(Run(13).run().fingerprint)"
+    script = "from tests.sim.tier_one.run import Run; print(Run(13).run().fingerprint)"
 
     for hash_seed in ("1", "2"):
         there = subprocess.run(

@@ -1,32 +1,28 @@
-"""One seed: a cluster, a time in which anything may break, and then the proof that it comes back.
+"""One seed: a cluster, a time in which anything may break, and then the proof that it comes back. Both tiers go through this.
 
-What may not live here: how nodes work, and what counts as wrong.
+What may not live here: how nodes work, what clients do, and what counts as wrong in a step (`checkers`).
 """
 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
-from raftkv.node.proposals import Submission
-from raftkv.pb import rpc_pb2, store_pb2
-from raftkv.raft import LogLostError, Membership, Message, RoleName
+from raftkv.raft import LogLostError, Membership, RoleName
 from tests.sim.calls import Call
 from tests.sim.checkers import Checkers, Violation, is_quorum
-from tests.sim.member import Member
 from tests.sim.nemesis import Nemesis
-from tests.sim.swarm import ELECTION_TIMEOUT, SAFETY_TIME, TICK, draw
+from tests.sim.schedule import Schedule
+from tests.sim.swarm import ELECTION_TIMEOUT, SAFETY_TIME, TICK, Swarm, draw
 from tests.sim.world import World
 
 QUORUM_TIME = 40 * ELECTION_TIMEOUT
 """Within this a healed quorum has elected a leader and committed something."""
 CATCH_UP_TIME = 60 * ELECTION_TIMEOUT
 QUIET_TIME = 7 * ELECTION_TIMEOUT
-OUTSTANDING_MAX = 30
-"""Calls that one node is given before earlier ones are answered."""
 CHECK_INTERVAL = 5 * TICK
-EVENTS_MAX = 100_000
-"""Far more than any run needs: beyond it, messages beget messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +43,68 @@ class Result:
     catch_up_ticks: int
 
 
-class Run:
-    def __init__(self, seed: int, *, trace: list[str] | None = None) -> None:
+class Scenario(ABC):
+    """The phases of a run. A tier says what a member is, and what clients do."""
+
+    events_max: int
+    """Far more than any run needs: beyond it, messages beget messages."""
+
+    def __init__(self, seed: int, *, trace: list[str] | None = None, schedule: Schedule | None = None) -> None:
         self.seed = seed
-        rng = random.Random(seed)
-        self.swarm = draw(rng)
-        self.world = World(rng, self.swarm, self._deliver)
+        self.rng = random.Random(seed)
+        self.schedule = schedule or Schedule()
+        self.swarm: Swarm = self.schedule.spare(draw(self.rng))
+        self.world = World(self.rng, self.swarm, self.deliver)
         self.world.trace = trace
-        self.members: dict[int, Member] = {}
+        self.members: dict[int, Any] = {}
         self.checkers = Checkers(self.members)
+        self.has_clients = True
         if trace is not None:
             trace.append(f"seed {seed}: {self.swarm}")
+
+    def populate(self) -> None:
+        """Start the members, and what breaks them."""
         initial = Membership(voters=frozenset(range(1, self.swarm.voters + 1)))
         for node in range(1, self.swarm.voters + self.swarm.spares + 1):
             membership = initial if node in initial.voters else Membership()
-            tick = int(TICK * (1 + self.swarm.skew * rng.random()))
-            self.members[node] = Member(node, self.world, self.checkers, membership, self.members, tick)
-        self.nemesis = Nemesis(self.world, self.members)
-        self._calls: dict[int, list[Call]] = {node: [] for node in self.members}
-        self._puts = 0
-        self._has_clients = True
-        self.world.after(0, self._put)
-        self.world.after(0, self._read)
+            tick = int(TICK * (1 + self.swarm.skew * self.rng.random()))
+            self.members[node] = self.new_member(node, membership, tick)
+        self.nemesis = self.new_nemesis()
         self.world.after(CHECK_INTERVAL, self._check)
+
+    @abstractmethod
+    def new_member(self, node: int, initial: Membership, tick: int) -> Any:
+        """A member, started."""
+
+    def new_nemesis(self) -> Nemesis:
+        return Nemesis(self.world, self.members, self.schedule)
+
+    @abstractmethod
+    def deliver(self, message: Any) -> None:
+        """A message has come through the network."""
+
+    @abstractmethod
+    def put(self, member: Any) -> Call:
+        """A client writes through this member."""
+
+    def clients_end(self) -> None:
+        """Nobody is to begin anything any more."""
+        self.has_clients = False
+
+    @abstractmethod
+    def judge(self) -> None:
+        """What can only be said at the end."""
 
     def run(self) -> Result:
         """Raises Violation, or whatever a core asserts."""
         try:
             self.world.run_until(SAFETY_TIME)
-            self.nemesis.is_active = self._has_clients = False
+            self.nemesis.is_active = False
+            self.clients_end()
             quorum_ticks = self._heal_a_quorum()
             catch_up_ticks = self._heal_everything()
             self._stay_quiet()
+            self.judge()
         except LogLostError as error:
             raise Violation("no disk lost anything", str(error)) from error
         checkers = self.checkers
@@ -96,52 +122,13 @@ class Run:
             catch_up_ticks,
         )
 
-    def _deliver(self, message: Message) -> None:
-        self.members[message.receiver].receive(message)
-
     def _check(self) -> None:
-        if self.world.events > EVENTS_MAX:
+        if self.world.events > self.events_max:
             raise Violation("bounded traffic", f"{self.world.events} events in {self.world.now // TICK} ticks")
         for member in self.members.values():
             if member.is_up:
                 self.checkers.invariants(member)
         self.world.after(CHECK_INTERVAL, self._check)
-
-    # Clients
-
-    def _put(self) -> None:
-        if self._has_clients:
-            self.world.after(self.world.seldom(self.swarm.put_interval), self._put)
-            member = self.world.rng.choice(list(self.members.values()))
-            if self._may_call(member):
-                self.put(member)
-
-    def put(self, member: Member) -> Call:
-        self._puts += 1
-        value = b"x" * self.world.rng.choice((1, 1, 50))
-        command = store_pb2.Command(put=rpc_pb2.PutRequest(key=b"%d" % self._puts, value=value))
-        call = Call(self.checkers.last_committed)
-        self._calls[member.id].append(call)
-        commands = store_pb2.CommandBatch(commands=[command]).SerializeToString()
-        member.submit(Submission(commands, 1, call))  # type: ignore[arg-type]
-        return call
-
-    def _read(self) -> None:
-        if self._has_clients:
-            self.world.after(self.world.seldom(self.swarm.read_interval), self._read)
-            member = self.world.rng.choice(list(self.members.values()))
-            if self._may_call(member):
-                call = Call(self.checkers.last_committed)
-                self._calls[member.id].append(call)
-                member.read(call)
-
-    def _may_call(self, member: Member) -> bool:
-        if not member.is_up or member.is_paused:
-            return False
-        calls = self._calls[member.id] = [call for call in self._calls[member.id] if not call.is_done]
-        if calls and self.world.rng.random() < 0.05:
-            calls.pop(0).give_up()
-        return len(calls) < OUTSTANDING_MAX
 
     # Coming back
 
@@ -198,7 +185,7 @@ class Run:
             configurations |= {e.membership for e in entries if e.membership is not None and e.index > since}
         return configurations
 
-    def _spoil(self, member: Member, core: set[int]) -> None:
+    def _spoil(self, member: Any, core: set[int]) -> None:
         """Whoever is not of the healed quorum stays in its way as well as it can."""
         others = [node for node in self.members if node != member.id]
         outgoing = {(member.id, node) for node in others}
@@ -233,14 +220,17 @@ class Run:
             world.run_until(world.now + TICK)
             if self._is_level():
                 return (world.now - start) // TICK
-        states = ", ".join(f"{m}: {m.raft.role.value} {m.raft.term} {m.raft.applied_index}" for m in self._all())
+        states = ", ".join(
+            f"{m}: {m.raft.role.value} {m.raft.term} {m.raft.applied_index}" if m.is_up else f"{m}: down"
+            for m in self._all()
+        )
         raise Violation("everybody catches up", f"not within {CATCH_UP_TIME // TICK} ticks: {states}")
 
-    def _all(self) -> list[Member]:
+    def _all(self) -> list[Any]:
         return list(self.members.values())
 
-    def _leader(self) -> Member | None:
-        leaders = [member for member in self._all() if member.raft.role is RoleName.LEADER]
+    def _leader(self) -> Any | None:
+        leaders = [member for member in self._all() if member.is_up and member.raft.role is RoleName.LEADER]
         return max(leaders, key=lambda member: member.raft.term) if leaders else None
 
     def _is_level(self) -> bool:
@@ -250,9 +240,10 @@ class Run:
         last = leader.raft.last_index
         members = [self.members[node] for node in leader.raft.membership.members]
         return all(
-            (member.raft.term, member.raft.leader) == (leader.raft.term, leader.id)
+            member.is_up
+            and (member.raft.term, member.raft.leader) == (leader.raft.term, leader.id)
             and member.machine.applied_index == member.raft.commit_index == last
-            and member.machine.chain == leader.machine.chain
+            and member.state == leader.state
             and member.is_idle
             for member in members
         )

@@ -1,0 +1,196 @@
+"""Clients of tier two: they ask real nodes over a network that loses connections, and write down what they saw.
+
+A client whose write has an unknown outcome is never heard of again; another takes its place. What may not live here: what
+they ask for (`operations`), and whether the answers were right (`raftkv.lab.linearizability`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from raftkv.errors import STOPPED, Outcome, RequestError, Unavailable
+from raftkv.lab.history import Recorder
+from raftkv.node import Node
+from raftkv.pb import store_pb2
+from tests.sim.calls import Call
+from tests.sim.swarm import MS
+from tests.sim.tier_two.loop import VirtualLoop
+from tests.sim.tier_two.member import Member
+from tests.sim.tier_two.operations import ALL_PROBES, Asked, Menu, answer_to
+from tests.sim.tier_two.swarm import Afflictions
+from tests.sim.tier_two.watch import StateWatch
+from tests.sim.world import World
+
+TIMEOUTS_S = (0.05, 0.3, 1.5)
+HOP = 200
+"""Between a client and a node, microseconds."""
+
+Job = Callable[[Node], Awaitable[Any]]
+
+
+class Clients:
+    """All clients of one run, and the history of what they saw."""
+
+    def __init__(
+        self,
+        world: World,
+        loop: VirtualLoop,
+        members: dict[int, Member],
+        afflictions: Afflictions,
+        states: StateWatch,
+    ) -> None:
+        self._world = world
+        self._loop = loop
+        self._members = members
+        self._pause = afflictions.client_pause
+        self._states = states
+        self._names = 0
+        self.recorder = Recorder(loop.time)
+        self.menu = Menu(world.rng, states.told)
+        self.is_active = True
+        self._in_flight: dict[str, tuple[float, Asked]] = {}
+        self.acknowledged = 0
+        self.reads = 0
+        self.revision = 1
+        """The highest that any answer carried."""
+        self.tasks = [loop.create_task(self._work(number)) for number in range(afflictions.clients)]
+        self.tasks.append(loop.create_task(self._read_locally()))
+
+    async def _work(self, number: int) -> None:
+        """One client after the other. Some keep to one node: they are the ones that meet a deposed leader."""
+        rng, nodes = self._world.rng, sorted(self._members)
+        bound = rng.choice(nodes) if number % 2 else 0
+        name = self._new_name()
+        while True:
+            await asyncio.sleep(self._world.seldom(self._pause) / 1e6)
+            if not self.is_active:
+                return
+            member = self._members[bound or rng.choice(nodes)]
+            if not await self._perform(name, member, self.menu.draw(), rng.choice(TIMEOUTS_S)):
+                name = self._new_name()
+
+    async def _perform(self, name: str, member: Member, asked: Asked, timeout_s: float) -> bool:
+        """Do and record it. False: its outcome is unknown, so the client id is spent."""
+        call = self.recorder.now()
+        self._in_flight[name] = (call, asked)
+        try:
+            result = asked.told(await self.ask(member, asked, timeout_s))
+        except RequestError as error:
+            if asked.command is not None and error.outcome is not Outcome.NOT_APPLIED:
+                asked.group.unknown += 1
+                self.recorder.never_returned(name, call, asked.op, asked.args)
+                return False
+            self.recorder.refused(name, call, asked.op, asked.args, str(error))
+            return True
+        finally:
+            del self._in_flight[name]
+        self.recorder.returned(name, call, asked.op, asked.args, result)
+        self.revision = max(self.revision, result["revision"])
+        if asked.command is not None:
+            self.acknowledged += 1
+        else:
+            self.reads += 1
+        return True
+
+    async def ask(self, member: Member, asked: Asked, timeout_s: float) -> Any:
+        """One request to one node. Raises RequestError."""
+        if asked.command is not None:
+            answer = await self.write(member, asked.command, timeout_s)
+            if isinstance(answer, RequestError):
+                raise answer
+            return answer
+        assert asked.request is not None
+        read = answer_to(asked.request)
+        return await self.call(member, lambda node: node.read(read, timeout_s=timeout_s), timeout_s)
+
+    async def write(self, member: Member, command: store_pb2.Command, timeout_s: float) -> Any:
+        commands = store_pb2.CommandBatch(commands=[command]).SerializeToString()
+        return (await self.call(member, lambda node: node.submit(commands, 1, timeout_s=timeout_s), timeout_s))[0]
+
+    async def call(self, member: Member, job: Job, timeout_s: float) -> Any:
+        """There and back. If nothing comes back in time, nobody knows."""
+        reply = self._loop.create_future()
+        timer = self._loop.call_later(timeout_s + 0.01, _give_up, reply)
+        self._world.after(self._world.about(HOP), self._arrive, member, job, reply)
+        try:
+            return await reply
+        finally:
+            timer.cancel()
+
+    def _arrive(self, member: Member, job: Job, reply: asyncio.Future[Any]) -> None:
+        if not member.is_up:
+            _settle(reply, Unavailable(STOPPED, outcome=Outcome.NOT_APPLIED))
+            return
+        context = member.process.context.copy()
+        context.run(self._loop.create_task, self._serve(member.node, job, reply), context=context)
+
+    async def _serve(self, node: Node, job: Job, reply: asyncio.Future[Any]) -> None:
+        """The server's side, in the node's process."""
+        try:
+            result = await job(node)
+        except RequestError as error:
+            result = error
+        self._world.after(self._world.about(HOP), _settle, reply, result)
+
+    async def put_once(self, call: Call, member: Member, asked: Asked, timeout_s: float) -> None:
+        name = self._new_name()
+        if await self._perform(name, member, asked, timeout_s):
+            call.set_result([])
+        else:
+            call.give_up()
+
+    def abandon(self) -> None:
+        """The run ends while some still wait: what came of it, nobody knows."""
+        for name, (call, asked) in self._in_flight.items():
+            self.recorder.never_returned(name, call, asked.op, asked.args)
+
+    async def read_everything(self, member: Member, timeout_s: float) -> None:
+        """What was acknowledged is there, or was overwritten. Raises RequestError."""
+        name = self._new_name()
+        for group in self.menu.groups:
+            asked = self.menu.range(group)
+            begun = self.recorder.now()
+            result = asked.told(await self.ask(member, asked, timeout_s))
+            self.recorder.returned(name, begun, asked.op, asked.args, result)
+        begun, read = self.recorder.now(), answer_to(ALL_PROBES)
+        found = await self.call(member, lambda node: node.read(read, timeout_s=timeout_s), timeout_s)
+        for args, result in self.menu.probes_told(found):
+            self.recorder.returned(self._new_name(), begun, "get", args, result)
+
+    async def _read_locally(self) -> None:
+        """Reads of a node's own state may be old, but not wrong, and no node's go back in time."""
+        rng, nodes = self._world.rng, sorted(self._members)
+        seen: dict[tuple[int, int], int] = {}
+        while True:
+            await asyncio.sleep(self._world.seldom(30 * MS) / 1e6)
+            if not self.is_active:
+                return
+            member = self._members[rng.choice(nodes)]
+            life = (member.id, member.incarnation)
+            request = self.menu.range(rng.choice(self.menu.groups)).request
+            assert request is not None
+            read = answer_to(request)
+            try:
+                found = await self.call(member, lambda node, read=read: node.read_local(read, timeout_s=0.3), 0.3)
+            except RequestError:
+                continue
+            self._states.read_locally(life, seen, found)
+
+    def _new_name(self) -> str:
+        self._names += 1
+        return f"c{self._names}"
+
+
+def _settle(reply: asyncio.Future[Any], result: Any) -> None:
+    if reply.done():
+        return
+    if isinstance(result, RequestError):
+        reply.set_exception(result)
+    else:
+        reply.set_result(result)
+
+
+def _give_up(reply: asyncio.Future[Any]) -> None:
+    _settle(reply, Unavailable("nothing was heard of it", outcome=Outcome.UNKNOWN))

@@ -1,0 +1,154 @@
+"""A run of tier two: the product's nodes in virtual time, real clients' histories, and the verdict on them.
+
+What may not live here: how nodes are put together, and what clients do.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from raftkv.errors import RequestError
+from raftkv.lab.linearizability import CheckLimits, check
+from raftkv.pb import rpc_pb2
+from raftkv.raft import Membership, Message
+from tests.sim.calls import Call
+from tests.sim.checkers import Violation
+from tests.sim.scenario import Result, Scenario
+from tests.sim.schedule import Schedule
+from tests.sim.swarm import ELECTION_TIMEOUT
+from tests.sim.tier_two.clients import Clients
+from tests.sim.tier_two.loop import VirtualLoop
+from tests.sim.tier_two.member import Member
+from tests.sim.tier_two.nemesis import NodeNemesis
+from tests.sim.tier_two.operations import compaction
+from tests.sim.tier_two.swarm import draw_afflictions, draw_extra_faults
+from tests.sim.tier_two.watch import StateWatch
+
+PUT_TIMEOUT_S = 1.5
+READ_TIMEOUT_S = 1.0
+JUDGE_LIMITS = CheckLimits(seconds=30.0, states_max=400_000)
+MEMORY_DISK = Path("/dev/shm")
+
+
+class Run(Scenario):
+    events_max = 400_000
+
+    def __init__(self, seed: int, *, trace: list[str] | None = None, schedule: Schedule | None = None) -> None:
+        super().__init__(seed, trace=trace, schedule=schedule)
+        self.checkers.groups_saves = True
+        self.afflictions = draw_afflictions(self.rng)
+        self._extra_faults = draw_extra_faults(self.rng)
+        self.loop = VirtualLoop(self.world, lambda: self.world.about(self.afflictions.job_delay))
+        self.states = StateWatch(self.checkers)
+        if trace is not None:
+            trace.append(f"{self.afflictions} {self._extra_faults}")
+        nodes = range(1, self.swarm.voters + self.swarm.spares + 1)
+        self._table = [rpc_pb2.Member(ID=node, name=f"n{node}", peerURLs=[f"http://n{node}:2380"]) for node in nodes]
+
+    def run(self) -> Result:
+        """Raises Violation, or whatever a node asserts."""
+        with _directory() as self._directory, self.loop.running(), _quiet():
+            self.populate()
+            self.clients = Clients(self.world, self.loop, self.members, self.afflictions, self.states)
+            try:
+                return super().run()
+            finally:
+                for member in self.members.values():
+                    member.end()
+
+    def new_member(self, node: int, initial: Membership, tick: int) -> Member:
+        return Member(
+            node,
+            world=self.world,
+            loop=self.loop,
+            checkers=self.checkers,
+            states=self.states,
+            afflictions=self.afflictions,
+            initial=initial,
+            table=self._table,
+            members=self.members,
+            tick=tick,
+            directory=self._directory,
+        )
+
+    def new_nemesis(self) -> NodeNemesis:
+        return NodeNemesis(self.world, self.members, self.schedule, self._extra_faults, self._compact_keys)
+
+    def deliver(self, message: Message) -> None:
+        self.members[message.receiver].receive(message)
+
+    # Clients
+
+    def put(self, member: Member) -> Call:
+        """A write of a key of its own."""
+        call = Call(self.checkers.last_committed)
+        self.loop.create_task(self.clients.put_once(call, member, self.clients.menu.probe(), PUT_TIMEOUT_S))
+        return call
+
+    def _compact_keys(self) -> None:
+        """All but the last few revisions."""
+        revision = self.clients.revision - self.rng.randrange(20)
+        if revision > 0:
+            member = self.members[self.rng.choice(sorted(self.members))]
+            self.loop.create_task(self._compact(member, revision))
+
+    async def _compact(self, member: Member, revision: int) -> None:
+        try:
+            await self.clients.write(member, compaction(revision), READ_TIMEOUT_S)
+        except RequestError:
+            return
+
+    def clients_end(self) -> None:
+        super().clients_end()
+        self.clients.is_active = False
+
+    # The verdict
+
+    def judge(self) -> None:
+        """Read everything once more; then a sequential store must be able to explain all that clients saw."""
+        leader = self._leader()
+        assert leader is not None
+        task = self.loop.create_task(self.clients.read_everything(leader, READ_TIMEOUT_S))
+        self.world.run_until(self.world.now + 3 * ELECTION_TIMEOUT, task.done)
+        if not task.done():
+            raise Violation("reads succeed after healing", f"at {leader}")
+        task.result()
+        for client in self.clients.tasks:
+            if client.done() and (error := client.exception()) is not None:
+                raise error
+        for complaint in self.loop.complaints:
+            raise Violation("nothing fails unnoticed", f"{complaint}") from complaint.get("exception")
+        self.clients.abandon()
+        verdict = check(self.clients.recorder.operations, limits=JUDGE_LIMITS, sole_writer=True)
+        if not verdict.ok:
+            raise Violation("linearizable", str(verdict))
+        self.checkers.acknowledged = self.clients.acknowledged
+        self.checkers.reads = self.clients.reads
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """For state machines and snapshots: LMDB's files are real ones."""
+    path = Path(tempfile.mkdtemp(prefix="raftkv-sim-", dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the nodes would log is in the trace, where it is wanted."""
+    log: Any = logging.getLogger("raftkv")
+    before = log.disabled, log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before[1])

@@ -1,0 +1,94 @@
+"""Where the checkers look into a running node: at everything its core hands out, and at its state machine.
+
+What may not live here: judgements that the checkers of both tiers make.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from raftkv.pb import rpc_pb2
+from raftkv.raft import Ready
+from raftkv.statemachine import StateMachine
+from tests.sim.checkers import Checkers, Violation
+
+if TYPE_CHECKING:
+    from tests.sim.tier_two.member import Member
+
+HASHED_EVERY = 4
+"""Of the applied indexes a state machine stops at, these are compared: a hash costs as much as many applies."""
+
+
+def watch_core(member: Member) -> None:
+    """Let the checkers see each Ready before the node does."""
+    hand_out = member.raft.ready
+
+    def ready() -> Ready:
+        result = hand_out()
+        member.checkers.ready(member, result)
+        return result
+
+    member.raft.ready = ready  # type: ignore[method-assign]
+
+
+class StateWatch:
+    """Compares the state machines of all nodes, where they stand at the same index."""
+
+    def __init__(self, checkers: Checkers) -> None:
+        self._checkers = checkers
+        self._applied: dict[tuple[int, int], int] = {}
+        self._values: dict[tuple[bytes, int], bytes] = {}
+
+    def look(self, member: Member) -> None:
+        """A job is done."""
+        machine = member.machine
+        index, life = machine.applied_index, (member.id, member.incarnation)
+        before = self._applied.get(life, 0)
+        if index < before:
+            raise Violation("monotone applied", f"{member} applied {before}, and then {index}")
+        if index == before:
+            return
+        self._applied[life] = index
+        if index > self._checkers.last_committed:
+            raise Violation(
+                "state machine safety", f"{member} applied {index}, committed {self._checkers.last_committed}"
+            )
+        if index % HASHED_EVERY == 0 and machine.membership.voters:  # Who joins has to be told of the others first.
+            self._checkers.state(index, self.digest(machine))
+
+    def told(self, key: bytes, mod_revision: int, value: bytes) -> None:
+        """Any read, of any node, at any time: a key at a revision has one value."""
+        known = self._values.setdefault((key, mod_revision), value)
+        if known != value:
+            raise Violation("one value a revision", f"{key!r} at {mod_revision} is {known!r} and {value!r}")
+
+    def read_locally(
+        self, life: tuple[int, int], seen: dict[tuple[int, int], int], found: rpc_pb2.RangeResponse
+    ) -> None:
+        """One life of a node answered from its own state."""
+        revision = found.header.revision
+        if revision < seen.get(life, 0):
+            raise Violation("local reads go forward", f"n{life[0]} showed revision {seen[life]}, and now {revision}")
+        seen[life] = revision
+        for kv in found.kvs:
+            self.told(kv.key, kv.mod_revision, kv.value)
+
+    @staticmethod
+    def digest(machine: StateMachine) -> int:
+        """Everything that nodes must agree on at an index: keys, revisions, members, who has had what applied."""
+        kv = machine.hash_kv()
+        membership = machine.membership
+        records: Any = machine._records
+        text = repr(
+            (
+                kv,
+                sorted(membership.voters),
+                sorted(membership.outgoing_voters),
+                sorted(membership.learners),
+                sorted(membership.learners_next),
+                [member.SerializeToString(deterministic=True) for member in machine.members],
+                sorted((origin, record.encode()) for origin, record in records.origins._records.items()),
+            )
+        )
+        return zlib.crc32(text.encode())
