@@ -22,6 +22,7 @@
     │   ├── CorruptionError       stored bytes are not what was written
     │   └── DiskFullError
     ├── ListenError               an address cannot be listened on
+    ├── MemberRemovedError        this node is no member of its cluster any more
     └── PeerError                 a peer of another cluster, id or protocol version
         └── PeerDataError         a peer that has lost its data, or has an older copy of it
 
@@ -178,6 +179,10 @@ class ListenError(RaftkvError):
     """An address cannot be listened on: its port is in use, or it is not this machine's."""
 
 
+class MemberRemovedError(RaftkvError):
+    """This node was removed from its cluster: it stops, and its data is of no further use."""
+
+
 class PeerError(RaftkvError):
     """A peer is of another cluster, has another id, or speaks another protocol version."""
 
@@ -216,6 +221,7 @@ LEARNER_NOT_READY = "etcdserver: can only promote a learner member which is in s
 TOO_MANY_LEARNERS = "etcdserver: too many learner members in cluster"
 UNHEALTHY = "etcdserver: unhealthy cluster"
 STOPPED = "etcdserver: server stopped"
+REMOVED = "etcdserver: the member has been permanently removed from the cluster"
 TIMED_OUT = "etcdserver: request timed out"
 TIMED_OUT_LEADER_FAILURE = "etcdserver: request timed out, possibly due to previous leader failure"
 KEY_TOO_LONG = "etcdserver: key is longer than {limit} bytes, the limit of raftkv's storage engine"

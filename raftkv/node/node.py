@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from raftkv.errors import STOPPED, Outcome, RaftkvError, Unavailable
+from raftkv.errors import REMOVED, STOPPED, MemberRemovedError, Outcome, RaftkvError, Unavailable
 from raftkv.node.compaction import LogRetention
 from raftkv.node.events import (
     Applied,
@@ -49,11 +49,11 @@ from raftkv.node.snapshots import SnapshotDuty
 from raftkv.node.succession import Succession
 from raftkv.node.ticker import Ticker
 from raftkv.pb import rpc_pb2
-from raftkv.raft import Raft, Ready, RoleName
+from raftkv.raft import MembershipChange, Raft, Ready, RoleName
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import SoftState
 from raftkv.raft.types import NO_NODE, NodeId, SnapshotMeta
-from raftkv.statemachine import StateMachine
+from raftkv.statemachine import MemberTable, StateMachine
 
 log = logging.getLogger("raftkv.node")
 
@@ -104,6 +104,9 @@ class Node:
         """Size of the database file, as of the last commit; `bytes_in_use` without its free pages."""
         self.bytes_in_use = 0
         self.flight = flight if flight is not None else FlightRecord(run=incarnation)
+        self.removed: frozenset[NodeId] = frozenset()
+        self.members_index = 0
+        """The member table is as of this entry, or of none: 0."""
         self.flight.observe(raft, tick_s=config.tick_s, name_of=self.name_of)
         self._succession = Succession(raft, self.inbox)
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
@@ -220,6 +223,18 @@ class Node:
     async def hand_over(self) -> None:
         """If this node leads and another one could, wait until that one does, or `transfer_wait_s` has passed."""
         if self._raft.role is not RoleName.LEADER or len(self._raft.membership.voters) < 2 or self._has_stopped:
+    def propose_membership(self, change: MembershipChange, data: bytes) -> int:
+        """Append a change of the membership; the index of its entry.
+
+        Raises:
+            NotLeader, MembershipChangeRefused: see `Raft.propose_membership`.
+        """
+        self._check_running()
+        index = self._raft.last_index + 1
+        self._raft.propose_membership(change, data)
+        self.inbox.wake()
+        return index
+
             return
         self.transfer_leadership()
         with suppress(TimeoutError, Unavailable):
@@ -282,7 +297,7 @@ class Node:
                 self._raft.applied(index)
                 self._requests.applied(batches)
                 if members_changed:
-                    self._applier.call(lambda machine: machine.members, self._members_changed)
+                    self._look_at_members()
             case Called(done, result):
                 done(result)
             case Durable(index, bytes_on_disk, bytes_in_use):
@@ -348,7 +363,7 @@ class Node:
         self._saves.release()
         self._retention.reset()
         self._raft.applied(index)
-        self._applier.call(lambda machine: machine.members, self._members_changed)
+        self._look_at_members()
         self._requests.installed()
 
     def _soft_state_changed(self, state: SoftState) -> None:
@@ -365,8 +380,16 @@ class Node:
         """A member's name for people: its name, or its id in hexadecimal where it has none yet."""
         return next((member.name for member in self.members if member.ID == node and member.name), f"{node:x}")
 
-    def _members_changed(self, members: list[rpc_pb2.Member]) -> None:
-        self.members = members
+    def _look_at_members(self) -> None:
+        self._applier.call(lambda machine: (machine.table, machine.applied_index), self._members_changed)
+
+    def _members_changed(self, found: tuple[MemberTable, int]) -> None:
+        table, self.members_index = found
+        self.members, self.removed = list(table.members), table.removed
+        if self._raft.node_id in table.removed:
+            # What we proposed stands before our removal, and was answered, or nowhere: behind it leaders take nothing of ours.
+            self._requests.fail_all(REMOVED, proposed=Outcome.NOT_APPLIED)
+            raise MemberRemovedError("this member was removed from the cluster")
         self._publish_peers()
 
     def _publish_peers(self) -> None:

@@ -152,11 +152,11 @@ class Proposals:
                     submission.future.set_result(answers[position : position + submission.count])
             position += submission.count
 
-    def fail_all(self, message: str) -> None:
-        """The node stops: what was proposed is unknown, what was not will never be applied."""
+    def fail_all(self, message: str, *, proposed: Outcome = Outcome.UNKNOWN) -> None:
+        """The node stops: what was proposed is unknown (or as the caller knows), what was not will never be applied."""
         for batch in self._in_flight.values():
             for submission in batch.submissions:
-                _fail(submission, message, Outcome.UNKNOWN)
+                _fail(submission, message, proposed)
         for submission in self._queue:
             _fail(submission, message, Outcome.NOT_APPLIED)
         self._in_flight.clear()

@@ -164,9 +164,9 @@ class Requests:
         )
         self.ask_again()
 
-    def fail_all(self, message: str) -> None:
+    def fail_all(self, message: str, *, proposed: Outcome = Outcome.UNKNOWN) -> None:
         """Nobody waits any longer: everyone is told so, with the truthful outcome of a write."""
-        self._proposals.fail_all(message)
+        self._proposals.fail_all(message, proposed=proposed)
         self._reads.fail_all(message)
 
     def _applied_in_snapshot(self, sequences: list[int]) -> None:

@@ -36,7 +36,7 @@ from raftkv.statemachine import Bootstrap, StateMachine
 from raftkv.statemachine.snapshot import verify_snapshot
 from raftkv.storage import DataDir, DataMark, FlightFile, Identity, PeerRecords, Wal, WalWriter
 from raftkv.transport import PeerTransport
-from raftkv.transport.transport import add_port
+from raftkv.transport.listening import add_port
 
 log = logging.getLogger("raftkv.server")
 

@@ -43,6 +43,7 @@ class PeerLink:
         self._queue: deque[Message] = deque()
         self._has_messages = asyncio.Event()
         self._stream: object | None = None
+        self._is_parting = False
 
     @property
     def name(self) -> str:
@@ -61,6 +62,11 @@ class PeerLink:
             self.dropped_count += 1
             return
         self._queue.append(message)
+        self._has_messages.set()
+
+    def part(self) -> None:
+        """The peer is no member any more: it is told so after what is queued, and nothing else follows."""
+        self._is_parting = True
         self._has_messages.set()
 
     def attach(self, stream: object) -> None:
@@ -83,6 +89,9 @@ class PeerLink:
         """Write what is queued, frame by frame, as long as `stream` is the live one."""
         while self._stream is stream:
             if not self._queue:
+                if self._is_parting:
+                    await write(peer_pb2.Frame(removed=True))
+                    return
                 self._has_messages.clear()
                 await self._has_messages.wait()
                 continue

@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import grpc
 
 from raftkv import wire
 from raftkv.config import address_of
-from raftkv.errors import CorruptionError, ListenError, PeerDataError, PeerError
-from raftkv.pb import peer_pb2, rpc_pb2
+from raftkv.errors import (
+    LEADER_CHANGED,
+    CorruptionError,
+    Outcome,
+    PeerDataError,
+    PeerError,
+    Unavailable,
+)
+from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.types import NodeId
 from raftkv.transport.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from raftkv.transport.evidence import is_refused
 from raftkv.transport.link import PeerAddress, PeerLink
+from raftkv.transport.listening import add_port
 from raftkv.transport.refusals import Refusals
+from raftkv.transport.roster import Lead, Rosters, forward_change
 from raftkv.transport.snapshot_stream import receive_snapshot, send_chunks
 
 log = logging.getLogger("raftkv.transport")
@@ -38,6 +45,8 @@ REFUSED_REDIAL_S = 1.0
 """A peer that said who it is not will not be someone else soon."""
 HELLO_WAIT_S = 2.0
 CANCEL_AGAIN_S = 0.1
+PART_AFTER_S = 0.5
+PART_WAIT_S = 0.5
 EVIDENCE_WAITS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Before each look at whether a lost peer refuses connections."""
 
@@ -52,6 +61,9 @@ class PeerTransport:
         on_lost: called with the reason when the live stream to a peer broke.
         on_dead: called with the evidence, after `on_lost`, when there is some that the peer's process is gone.
         on_disowned: called when a peer refuses us because our data is not what it was; says why.
+        on_removed: called when a peer says that we are no member any more; says who.
+        roster: the member table as this node has applied it.
+        lead: carries a change of the members out, if this node leads.
         introduction: what peers are told of our data, in a Hello's fields.
         meet: called, perhaps on another thread, with what a peer tells of its data before anything else is heard from it;
             raises PeerDataError if that is not what it was.
@@ -71,6 +83,9 @@ class PeerTransport:
         on_lost: Callable[[NodeId, str], None],
         on_dead: Callable[[NodeId, str], None],
         on_disowned: Callable[[str], None],
+        on_removed: Callable[[str], None] = lambda _: None,
+        roster: Callable[[], peer_pb2.Roster] | None = None,
+        lead: Lead | None = None,
         introduction: peer_pb2.Hello,
         meet: Callable[[peer_pb2.Hello], None],
         verify_snapshot: Callable[[Path], object],
@@ -85,15 +100,26 @@ class PeerTransport:
         self._on_lost = on_lost
         self._on_dead = on_dead
         self._on_disowned = on_disowned
+        self._on_removed = on_removed
         self._introduction = introduction
         self._meet = meet
         self._verify_snapshot = verify_snapshot
         self._links: dict[NodeId, PeerLink] = {}
+        self._members: Sequence[rpc_pb2.Member] = ()
+        self._rosters = Rosters(
+            node_id=node_id,
+            own=roster or (lambda: peer_pb2.Roster(cluster_id=cluster_id)),
+            on_removed=on_removed,
+            on_newer=lambda: self.set_peers(self._members),
+            lead=lead,
+        )
+        self._partings: dict[NodeId, asyncio.Task[None]] = {}
+        self._asking: asyncio.Task[None] | None = None
         self._refusals = Refusals()
         self._witnesses: set[asyncio.Task[None]] = set()
         self._dialers: dict[NodeId, asyncio.Task[None]] = {}
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        self._server.add_generic_rpc_handlers((_PeerHandlers(self),))
+        self._server.add_generic_rpc_handlers((_PeerHandlers(self, self._rosters),))
 
     async def listen(self, urls: Sequence[str]) -> None:
         """Accept peers from now on.
@@ -104,9 +130,12 @@ class PeerTransport:
         for url in urls:
             add_port(self._server, url, flag="--listen-peer-urls")
         await self._server.start()
+        self._asking = asyncio.create_task(self._rosters.keep_asking(self._links.values), name="raftkv-rosters")
 
     async def close(self) -> None:
-        tasks = {*self._dialers.values(), *self._witnesses}
+        tasks = {*self._dialers.values(), *self._witnesses, *self._partings.values()}
+        if self._asking is not None:
+            tasks.add(self._asking)
         self._links.clear()
         while tasks:  # gRPC may turn a cancellation into a status of its call: ask until the task has ended.
             for task in tasks:
@@ -115,12 +144,15 @@ class PeerTransport:
         await self._server.stop(grace=None)
 
     def set_peers(self, members: Sequence[rpc_pb2.Member]) -> None:
-        """The other members. Links to members that are gone are closed."""
-        for node in set(self._links) - {member.ID for member in members}:
-            del self._links[node]
-            if node in self._dialers:
-                self._dialers.pop(node).cancel()
-        for member in members:
+        """The other members. Who is gone is told so, and its link is closed after a moment."""
+        self._members = members
+        wanted = {member.ID: member for member in members}
+        wanted |= {member.ID: member for member in self._rosters.newcomers(wanted)}
+        for node in self._links.keys() - wanted - self._partings.keys():
+            self._partings[node] = asyncio.create_task(self._part(node), name=f"raftkv-part-{node:x}")
+        for node in self._partings.keys() & wanted:
+            self._partings.pop(node).cancel()
+        for member in wanted.values():
             peer = self._address(member)
             link = self._links.get(member.ID)
             if link is None:
@@ -130,9 +162,22 @@ class PeerTransport:
                     self._dialers[member.ID] = task
             link.peer = peer
 
+    async def _part(self, node: NodeId) -> None:
+        """Give a peer that was removed the time to learn it from the log, then tell it, then close its link."""
+        await asyncio.sleep(PART_AFTER_S)
+        link = self._links[node]
+        if node in self._rosters.removed:
+            link.part()
+            await asyncio.sleep(PART_WAIT_S)
+        del self._links[node], self._partings[node]
+        dialer = self._dialers.pop(node, None)
+        if dialer is not None:
+            dialer.cancel()
+
     def _address(self, member: rpc_pb2.Member) -> PeerAddress:
         name = member.name or f"{member.ID:x}"
-        dial = self._dial_overrides.get(name, address_of(member.peerURLs[0]))
+        address = address_of(member.peerURLs[0])
+        dial = self._dial_overrides.get(name) or self._dial_overrides.get(address, address)
         return PeerAddress(name, dial, tuple(address_of(url) for url in member.clientURLs))
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -167,6 +212,19 @@ class PeerTransport:
     def links(self) -> dict[NodeId, str | None]:
         """Every peer: None where a stream is up, else why there is none."""
         return {node: None if link.is_connected else link.error for node, link in self._links.items()}
+
+    async def forward_change(
+        self, leader: NodeId, change: store_pb2.MemberChange, timeout_s: float
+    ) -> store_pb2.MemberTable:
+        """Have the leader carry out a change of the members.
+
+        Raises:
+            RequestError: its refusal, or Unavailable.
+        """
+        link = self._links.get(leader)
+        if link is None:
+            raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
+        return await forward_change(link.address, self._cluster_id, change, timeout_s=timeout_s)
 
     def unreachable(self) -> dict[str, str]:
         """Peers without a stream: name and address, and why."""
@@ -285,6 +343,9 @@ class PeerTransport:
         if frame.data_refused:
             self._on_disowned(f"{link.name} refuses this member: {frame.data_refused}")
             raise PeerError(frame.data_refused)
+        if frame.removed:
+            self._on_removed(link.name)
+            raise PeerError("this member was removed from the cluster")
 
     def _hello(self, receiver: NodeId) -> peer_pb2.Hello:
         hello = peer_pb2.Hello(
@@ -331,6 +392,8 @@ class PeerTransport:
         except PeerError as error:
             if isinstance(error, PeerDataError):
                 await context.write(peer_pb2.Frame(data_refused=str(error)))
+            elif first.hello.cluster_id == self._cluster_id and first.hello.sender in self._rosters.removed:
+                await context.write(peer_pb2.Frame(removed=True))
             self._refusals.tell(log, f"refused a peer from {context.peer()}", error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         link = self._links[node]
@@ -356,9 +419,9 @@ class PeerTransport:
 
 
 class _PeerHandlers(grpc.GenericRpcHandler):
-    """Routes the two RPCs of the peer service."""
+    """Routes the RPCs of the peer service."""
 
-    def __init__(self, transport: PeerTransport) -> None:
+    def __init__(self, transport: PeerTransport, rosters: Rosters) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             STREAM_PATH: grpc.stream_stream_rpc_method_handler(
                 transport.accept_stream,
@@ -370,36 +433,8 @@ class _PeerHandlers(grpc.GenericRpcHandler):
                 request_deserializer=peer_pb2.SnapshotChunk.FromString,
                 response_serializer=peer_pb2.SnapshotResult.SerializeToString,
             ),
+            **rosters.handlers(),
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         return self._handlers.get(handler_call_details.method)
-
-
-def add_port(server: grpc.aio.Server, url: str, *, flag: str) -> int:
-    """Have a server listen at a checked URL; returns the port.
-
-    Raises:
-        ListenError: the port is in use, or the address is not this machine's; says which.
-    """
-    try:
-        port = server.add_insecure_port(address_of(url))
-    except RuntimeError:
-        port = 0
-    if port == 0:
-        raise ListenError(f"{flag}: cannot listen on {url}: {_why_not(url)}")
-    return port
-
-
-def _why_not(url: str) -> str:
-    """What the system says against listening there; gRPC keeps it to itself."""
-    parts = urlsplit(url)
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen()
-    except OSError as error:
-        return error.strerror or str(error)
-    return "the port was in use a moment ago"

@@ -1,0 +1,224 @@
+"""Changes of the membership: asked of any node, checked and proposed by the leader, one after the other.
+
+    add, remove, promote ─► leads here?  no ──► the leader, over the peers' port ─┐
+                               │ yes                                              │
+                               ▼                                                  ▼
+                 what is applied ─► is it possible, is it safe? ─► log ─► committed ─► the table after it
+
+A change whose outcome got lost is looked for before it is asked for again: ids are drawn once, where the request came in, so a
+member is never added twice.
+
+What may not live here: the member table's own rules (`statemachine.members`), who votes (Raft), sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from raftkv.errors import (
+    LEADER_CHANGED,
+    LEARNER_NOT_READY,
+    NOT_ENOUGH_STARTED,
+    TIMED_OUT,
+    UNHEALTHY,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Outcome,
+    RequestError,
+    Unavailable,
+)
+from raftkv.node.node import Node
+from raftkv.node.transfer import move_leader
+from raftkv.pb import store_pb2
+from raftkv.raft import MembershipChange, MembershipChangeRefused, NotLeader, Raft, RoleName
+from raftkv.raft.errors import LearnerNotReady
+from raftkv.raft.types import Membership, NodeId
+from raftkv.statemachine import MemberTable
+from raftkv.statemachine.members import after_change, check_change
+
+Change = store_pb2.MemberChange
+Forward = Callable[[NodeId, Change, float], Awaitable[MemberTable]]
+
+LOOK_AGAIN_S = 0.005
+TRY_AGAIN_S = 0.05
+"""After the leader was lost or would not take it now."""
+HAND_OVER_S = 2.0
+
+
+class Members:
+    """The membership, as one node can change it.
+
+    Args:
+        forward: carries a change to the leader and brings back what became of it.
+    """
+
+    def __init__(self, node: Node, forward: Forward) -> None:
+        self._node = node
+        self._forward = forward
+        self._one_at_a_time = asyncio.Lock()
+
+    async def change(self, change: Change, *, timeout_s: float) -> MemberTable:
+        """Return the member table after the change, which is committed then, through an election if need be.
+
+        Raises:
+            NotFound, FailedPrecondition: the table does not admit it.
+            Unavailable: it would endanger the quorum (UNHEALTHY), or it could not be done in time; see `outcome`.
+        """
+        end = asyncio.get_running_loop().time() + timeout_s
+        outcome = Outcome.NOT_APPLIED
+        while (remaining_s := end - asyncio.get_running_loop().time()) > 0:
+            try:
+                return await self._try(change, remaining_s, is_again=outcome is Outcome.UNKNOWN)
+            except (Unavailable, DeadlineExceeded) as error:
+                if error.message == UNHEALTHY or self._node.stopped.done():
+                    raise
+                if error.outcome is Outcome.UNKNOWN:
+                    outcome = Outcome.UNKNOWN
+            await asyncio.sleep(TRY_AGAIN_S)
+        raise Unavailable(TIMED_OUT, outcome=outcome)
+
+    async def _try(self, change: Change, timeout_s: float, *, is_again: bool) -> MemberTable:
+        node = self._node
+        try:
+            async with asyncio.timeout(timeout_s):
+                await node.wait_for_leader()
+        except TimeoutError:
+            raise Unavailable(TIMED_OUT, outcome=Outcome.NOT_APPLIED) from None
+        if is_again:
+            table = await node.read(lambda machine: machine.table, timeout_s=timeout_s)
+            if is_done(table, change):
+                return table
+        if node.raft.role is RoleName.LEADER:
+            return await self.lead(change, timeout_s=timeout_s)
+        return await self._forward(node.raft.leader, change, timeout_s)
+
+    async def lead(self, change: Change, *, timeout_s: float) -> MemberTable:
+        """Carry a change out, on the leader.
+
+        Raises:
+            NotFound, FailedPrecondition, Unavailable: as `change`; Unavailable also if this node does not lead (any more).
+        """
+        async with self._one_at_a_time:
+            table = await self._node.read(lambda machine: machine.table, timeout_s=timeout_s)
+            raft = self._node.raft
+            if raft.role is not RoleName.LEADER:
+                raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
+            check_change(table, change)
+            check_safe(table, change, raft.membership, active_members(raft))
+            if change.remove == raft.node_id:
+                await self._hand_over()
+            index = self._propose(change)
+            await self._committed(index, raft.term)
+            return after_change(table, change.SerializeToString())
+
+    async def _hand_over(self) -> None:
+        """A leader is not removed while another one can do it: that would leave a moment without a leader.
+
+        Raises:
+            Unavailable: somebody else leads now.
+        """
+        status = self._node.raft.status()
+        voters = {node: one for node, one in status.followers.items() if not one.is_learner and one.recent_active}
+        if not voters:
+            return
+        successor = max(voters, key=lambda node: (voters[node].match_index, node))
+        try:
+            await move_leader(self._node, successor, timeout_s=HAND_OVER_S)
+        except RequestError:
+            if self._node.raft.role is RoleName.LEADER:
+                return  # It goes without, then.
+        raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
+
+    def _propose(self, change: Change) -> int:
+        current = self._node.raft.membership
+        voters, learners = set(current.voters), set(current.learners)
+        match change.WhichOneof("change"):
+            case "add":
+                (learners if change.add.isLearner else voters).add(change.add.ID)
+            case "remove":
+                voters.discard(change.remove)
+                learners.discard(change.remove)
+            case "promote":
+                learners.discard(change.promote)
+                voters.add(change.promote)
+        wanted = MembershipChange(voters=frozenset(voters), learners=frozenset(learners))
+        try:
+            return self._node.propose_membership(wanted, change.SerializeToString())
+        except LearnerNotReady:
+            raise FailedPrecondition(LEARNER_NOT_READY) from None
+        except (MembershipChangeRefused, NotLeader):  # It is not the time for it.
+            raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED) from None
+
+    async def _committed(self, index: int, term: int) -> None:
+        """Return once the entry is committed.
+
+        Raises:
+            Unavailable: leadership was lost before that was known; the outcome is unknown.
+        """
+        raft = self._node.raft
+        while raft.commit_index < index and (raft.term, raft.role) == (term, RoleName.LEADER):
+            if self._node.stopped.done():
+                break
+            await asyncio.sleep(LOOK_AGAIN_S)
+        if raft.commit_index < index or raft.term_at(index) != term:
+            raise Unavailable(LEADER_CHANGED, outcome=Outcome.UNKNOWN)
+
+
+def is_done(table: MemberTable, change: Change) -> bool:
+    """Whether the table shows that a change took effect."""
+    match change.WhichOneof("change"):
+        case "add":
+            return table.member(change.add.ID) is not None or change.add.ID in table.removed
+        case "remove":
+            return change.remove in table.removed
+        case _:
+            member = table.member(change.promote)
+            return member is not None and not member.isLearner
+
+
+def active_members(raft: Raft) -> set[NodeId]:
+    """Who has answered this leader, and lately."""
+    followers = raft.status().followers
+    return {node for node, one in followers.items() if one.recent_active and one.match_index} | {raft.node_id}
+
+
+def check_safe(table: MemberTable, change: Change, membership: Membership, active: Collection[NodeId]) -> None:
+    """Refuse what could leave the cluster without a quorum; the rules are etcd's (strict-reconfig-check).
+
+    etcd wants its members to have been connected for five seconds; here they must have answered within an election timeout.
+
+    Raises:
+        FailedPrecondition: too few of those who would vote have ever started.
+        Unavailable: too few of them answer.
+    """
+    voters = membership.voters
+    started = {member.ID for member in table.members if member.name}
+    match change.WhichOneof("change"):
+        case "add" if change.add.isLearner:
+            _check_all_answer(voters, active)
+        case "add":
+            is_rescue = len(voters) == 2 and len(voters & started) == 1  # One of two is to be replaced.
+            if not is_rescue and len(voters & started) < _majority(voters):
+                raise FailedPrecondition(NOT_ENOUGH_STARTED)
+            _check_all_answer(voters, active)
+        case "remove" if change.remove in voters:
+            _check_majority(voters - {change.remove}, started, active)
+        case "promote":
+            _check_majority(voters | {change.promote}, started | {change.promote}, active)
+
+
+def _check_all_answer(voters: frozenset[NodeId], active: Collection[NodeId]) -> None:
+    if not voters.issubset(active):
+        raise Unavailable(UNHEALTHY, outcome=Outcome.NOT_APPLIED)
+
+
+def _check_majority(voters: frozenset[NodeId], started: Collection[NodeId], active: Collection[NodeId]) -> None:
+    if len(voters & set(started)) < _majority(voters):
+        raise FailedPrecondition(NOT_ENOUGH_STARTED)
+    if len(voters & set(active)) < _majority(voters):
+        raise Unavailable(UNHEALTHY, outcome=Outcome.NOT_APPLIED)
+
+
+def _majority(voters: frozenset[NodeId]) -> int:
+    return len(voters) // 2 + 1

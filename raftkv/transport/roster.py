@@ -1,0 +1,193 @@
+"""Who the members are, as nodes tell each other beside their streams; and changes of the members on their way to the leader.
+
+    a node that joins ──────────── Meet ───────────► any member: who is who here?
+    a node that misses a peer ──── Meet ───────────► that peer: each learns from the one that has applied more
+    a node asked for a change ──── ChangeMembers ──► the leader
+
+A node that was away may know none of those who are members now, and they dial it in vain: what a later roster says is believed
+until the node has applied as much itself. It may also have been removed meanwhile: then it is told so.
+
+What may not live here: streams, and the changes themselves (`node.members`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+import grpc
+
+from raftkv.errors import LEADER_CHANGED, Outcome, PeerError, RequestError, Unavailable, request_error
+from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
+from raftkv.raft.types import NodeId
+from raftkv.transport.channel import CHANNEL_OPTIONS
+from raftkv.transport.link import PeerLink
+
+log = logging.getLogger("raftkv.transport")
+
+MEET_PATH = "/raftkv.peer.Peer/Meet"
+CHANGE_PATH = "/raftkv.peer.Peer/ChangeMembers"
+ASK_EVERY_S = 1.0
+ASK_WAIT_S = 1.0
+LEAD_WAIT_S = 5.0
+"""For a change whose caller gave no deadline."""
+
+Lead = Callable[[store_pb2.MemberChange, float], Awaitable[store_pb2.MemberTable]]
+
+
+async def ask_for_roster(address: str, ours: peer_pb2.Roster, *, wait_s: float = ASK_WAIT_S) -> peer_pb2.Roster:
+    """Ask the node at `host:port` who the members are, and tell it what we know.
+
+    Raises:
+        PeerError: it does not answer, or is of another cluster.
+    """
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        meet = channel.unary_unary(
+            MEET_PATH,
+            request_serializer=peer_pb2.Roster.SerializeToString,
+            response_deserializer=peer_pb2.Roster.FromString,
+        )
+        try:
+            roster: peer_pb2.Roster = await meet(ours, timeout=wait_s)
+        except grpc.aio.AioRpcError as error:
+            raise PeerError(f"{address}: {error.details() or error.code().name}") from None
+    return roster
+
+
+async def forward_change(
+    address: str, cluster_id: int, change: store_pb2.MemberChange, *, timeout_s: float
+) -> store_pb2.MemberTable:
+    """Have the leader at `host:port` carry a change out.
+
+    Raises:
+        RequestError: its refusal; or Unavailable, outcome UNKNOWN, if no answer came.
+    """
+    request = peer_pb2.ChangeMembersRequest(cluster_id=cluster_id, change=change)
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        call = channel.unary_unary(
+            CHANGE_PATH,
+            request_serializer=peer_pb2.ChangeMembersRequest.SerializeToString,
+            response_deserializer=peer_pb2.ChangeMembersResponse.FromString,
+        )
+        try:
+            response = await call(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError:
+            raise Unavailable(LEADER_CHANGED, outcome=Outcome.UNKNOWN) from None
+    if response.HasField("failure"):
+        failure = response.failure
+        settled = failure.outcome == store_pb2.Failure.NOT_APPLIED
+        raise request_error(failure.code, failure.message, outcome=Outcome.NOT_APPLIED if settled else Outcome.UNKNOWN)
+    return response.done
+
+
+class Rosters:
+    """What this node knows of the members, and what later rosters add to it. Belongs to the event loop.
+
+    Args:
+        own: the roster as this node has applied it.
+        on_removed: called when a later roster says that this node is no member any more; says who told.
+        on_newer: called when `newcomers` changed.
+        lead: carries a change out if this node leads.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        own: Callable[[], peer_pb2.Roster],
+        on_removed: Callable[[str], None],
+        on_newer: Callable[[], None],
+        lead: Lead | None,
+    ) -> None:
+        self._node_id = node_id
+        self._own = own
+        self._on_removed = on_removed
+        self._on_newer = on_newer
+        self._lead = lead
+        self._later: peer_pb2.Roster | None = None
+
+    @property
+    def removed(self) -> Collection[NodeId]:
+        """Who was a member once and is none any more."""
+        return self._own().table.removed
+
+    def newcomers(self, known: Collection[NodeId]) -> list[rpc_pb2.Member]:
+        """Members that only a later roster than ours knows."""
+        own = self._own()
+        if self._later is None or self._later.index <= own.index:
+            self._later = None
+            return []
+        strange = {self._node_id, *known, *own.table.removed}
+        return [member for member in self._later.table.members if member.ID not in strange]
+
+    async def keep_asking(self, links: Callable[[], Collection[PeerLink]]) -> None:
+        """Ask every peer that has had no stream for a while, again and again."""
+        missed: set[NodeId] = set()
+        while True:
+            await asyncio.sleep(ASK_EVERY_S)
+            absent = [link for link in links() if not link.is_connected]
+            await asyncio.gather(*(self._ask(link) for link in absent if link.node in missed))
+            missed = {link.node for link in absent}
+
+    async def _ask(self, link: PeerLink) -> None:
+        try:
+            self.heed(await ask_for_roster(link.address, self._own()), link.name)
+        except PeerError as error:
+            log.debug("asked in vain who the members are: %s", error)
+
+    def heed(self, roster: peer_pb2.Roster, source: str) -> None:
+        """Believe a roster, if it is later than ours."""
+        own = self._own()
+        if roster.cluster_id != own.cluster_id or roster.index <= own.index:
+            return
+        if self._node_id in roster.table.removed:
+            self._on_removed(source)
+            return
+        if self._later is None or roster.index > self._later.index:
+            self._later = roster
+            self._on_newer()
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        return {
+            MEET_PATH: grpc.unary_unary_rpc_method_handler(
+                self._serve_meet,
+                request_deserializer=peer_pb2.Roster.FromString,
+                response_serializer=peer_pb2.Roster.SerializeToString,
+            ),
+            CHANGE_PATH: grpc.unary_unary_rpc_method_handler(
+                self._serve_change,
+                request_deserializer=peer_pb2.ChangeMembersRequest.FromString,
+                response_serializer=peer_pb2.ChangeMembersResponse.SerializeToString,
+            ),
+        }
+
+    async def _serve_meet(self, theirs: peer_pb2.Roster, context: Any) -> peer_pb2.Roster:
+        own = self._own()
+        if theirs.cluster_id:
+            await _check_cluster(theirs.cluster_id, own, context)
+            self.heed(theirs, context.peer())
+        return own
+
+    async def _serve_change(
+        self, request: peer_pb2.ChangeMembersRequest, context: Any
+    ) -> peer_pb2.ChangeMembersResponse:
+        await _check_cluster(request.cluster_id, self._own(), context)
+        timeout_s = context.time_remaining() or LEAD_WAIT_S
+        try:
+            if self._lead is None:
+                raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
+            table = await self._lead(request.change, timeout_s)
+        except RequestError as error:
+            settled = error.outcome is Outcome.NOT_APPLIED
+            outcome = store_pb2.Failure.NOT_APPLIED if settled else store_pb2.Failure.UNKNOWN
+            failure = store_pb2.Failure(code=int(error.code), message=error.message, outcome=outcome)
+            return peer_pb2.ChangeMembersResponse(failure=failure)
+        return peer_pb2.ChangeMembersResponse(done=table)
+
+
+async def _check_cluster(cluster_id: int, own: peer_pb2.Roster, context: Any) -> None:
+    if cluster_id != own.cluster_id:
+        text = f"cluster id {cluster_id:x}, this node is of cluster {own.cluster_id:x}"
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
