@@ -125,6 +125,9 @@ class ServerConfig:
     max_request_bytes: int = 3 * MEBIBYTE // 2
     max_txn_ops: int = 128
     log_level: str = "info"
+    enable_drills: bool = False
+    """Serve the Drill service, through which `raftkv drill` breaks this node for a while. Whoever reaches the client port can
+    then do so too."""
     peer_dial: dict[str, str] = field(default_factory=dict)
     """Member name to `host:port`: dial that member there instead of at its peer URL (NAT, proxies, fault injection)."""
 

@@ -90,6 +90,7 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 @flag("--max-request-bytes", default=3 * 1024**2 // 2, metavar="BYTES", help="Largest request.")
 @flag("--max-txn-ops", default=128, metavar="N", help="Most operations in a transaction.")
 @flag("--log-level", default="info", type=click.Choice(LOG_LEVELS), help="How much is logged, to stderr.")
+@flag("--enable-drills", is_flag=True, default=False, help="Let `raftkv drill` break this node on purpose.")
 @flag(
     "--peer-dial", default=(), multiple=True, metavar="NAME=HOST:PORT", help="Dial a member there, not at its peer URL."
 )
@@ -135,6 +136,7 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
         max_request_bytes=flags["max_request_bytes"],
         max_txn_ops=flags["max_txn_ops"],
         log_level=flags["log_level"],
+        enable_drills=flags["enable_drills"],
         peer_dial=dict(_peer_dial(item) for item in flags["peer_dial"]),
     )
 

@@ -19,11 +19,11 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from raftkv.pb import election_pb2, flight_pb2, lock_pb2, peer_pb2, rpc_pb2, store_pb2
+from raftkv.pb import drill_pb2, election_pb2, flight_pb2, lock_pb2, peer_pb2, rpc_pb2, store_pb2
 
 OUR_PREFIX = "raftkv."
-OUR_SERVICES = frozenset({"raftkv.store.Store", "raftkv.peer.Peer", "raftkv.flight.Flight"})
-_FILES = (rpc_pb2, lock_pb2, election_pb2, store_pb2, peer_pb2, flight_pb2)
+OUR_SERVICES = frozenset({"raftkv.store.Store", "raftkv.peer.Peer", "raftkv.drill.Drill", "raftkv.flight.Flight"})
+_FILES = (rpc_pb2, lock_pb2, election_pb2, store_pb2, peer_pb2, flight_pb2, drill_pb2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

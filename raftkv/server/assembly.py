@@ -26,6 +26,8 @@ from raftkv.node.snapshots import empty_directory
 from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
 from raftkv.server.cluster import ClusterService
+from raftkv.server.drill import DrillService
+from raftkv.server.drill_faults import DrillFaults, from_peers, log_files, to_peers
 from raftkv.server.flight import FlightService
 from raftkv.server.kv import KvService
 from raftkv.server.limits import Limits
@@ -74,6 +76,7 @@ class Server:
         self._config = config
         self._is_stopping = False
         self._background: list[asyncio.Task[None]] = []
+        self._drill = DrillFaults() if config.enable_drills else None
         self._opened = AsyncExitStack()
         """How to close what is open, the last opened first."""
 
@@ -124,7 +127,7 @@ class Server:
             cluster_id=config.cluster_id,
             snapshot_dir=snapshot_dir,
             dial_overrides=config.peer_dial,
-            on_messages=lambda messages: post(Received(messages)),
+            on_messages=from_peers(self._drill, lambda messages: post(Received(messages))),
             on_snapshot=lambda message, path: post(SnapshotReceived(message, path)),
             on_connected=lambda node: post(PeerConnected(node)),
             on_lost=lambda node, reason: post(PeerLost(node, reason)),
@@ -141,7 +144,12 @@ class Server:
             add_port(self._grpc, url, flag="--listen-client-urls")
         await self._transport.listen(config.listen_peer_urls)
         self.node.flight.attach(links=self._transport.links, sync_since=log_writer.in_flight_since)
-        self.node.start(log_writer=log_writer, transport=self._transport, applier=applier, snapshot_dir=snapshot_dir)
+        self.node.start(
+            log_writer=log_writer,
+            transport=to_peers(self._drill, self._transport),
+            applier=applier,
+            snapshot_dir=snapshot_dir,
+        )
         await self._grpc.start()
         self._in_background(self._announce(), "raftkv-announce")
         self._in_background(self._watch_leader(), "raftkv-health")
@@ -161,7 +169,7 @@ class Server:
                 ),
             )
             opened.callback(self._machine.close, commit=False)
-            self._wal, recovered = Wal.open(data_dir.wal_path)
+            self._wal, recovered = Wal.open(data_dir.wal_path, files=log_files(self._drill))
             opened.callback(self._wal.close)
             raft = recover_raft(_raft_config(config), self._wal, recovered, self._machine, random.Random())
             opened.pop_all()  # From here on they belong to their threads.
@@ -225,6 +233,7 @@ class Server:
             ClusterService(self.node),
             MaintenanceService(self.node),
             FlightService(self.node, config.name),
+            *(() if self._drill is None else (DrillService(self.node, self._drill),)),
         )
         request_bytes_max = max(BATCH_BYTES_MAX, config.max_request_bytes + GRPC_OVERHEAD_BYTES)
         server = grpc.aio.server(
