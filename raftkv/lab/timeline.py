@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
+from itertools import pairwise
 from typing import Any
 
 CONTRADICTION_S = 0.0005
@@ -150,7 +151,7 @@ def parse_record(
         member_id=str(head.get("member_id", "")),
         cluster_id=str(head.get("cluster_id", "")),
         unreadable_count=unreadable,
-        missing_count=sum(max(0, after - before - 1) for before, after in zip(numbers, numbers[1:], strict=False)),
+        missing_count=sum(max(0, after - before - 1) for before, after in pairwise(numbers)),
         is_cut=is_cut,
         reader=reader,
     )
@@ -272,7 +273,7 @@ def _ordered(records: Sequence[Record], placed: Mapping[tuple[str, int, int], Pl
     """By time, except where a message says otherwise."""
     after = _edges(records)
     for record in records:
-        for event, following in zip(record.events, record.events[1:], strict=False):
+        for event, following in pairwise(record.events):
             after[event.key].append(following.key)
     waiting = dict.fromkeys(placed, 0)
     for targets in after.values():
@@ -344,9 +345,11 @@ def _corrections(
 def _against(reference: str, node: str, bounds: Mapping[tuple[str, str], Sequence[Bounds]]) -> list[Bounds]:
     """Bounds of `node` ahead of `reference`, from exchanges between the two and from what the reader saw of both."""
     samples = list(bounds.get((reference, node), ()))
-    for one in bounds.get((READER, node), ()):
-        for other in bounds.get((reference, READER), ()):
-            samples.append(Bounds(at=one.at, low=one.low + other.low, high=one.high + other.high))
+    samples += [
+        Bounds(at=one.at, low=one.low + other.low, high=one.high + other.high)
+        for one in bounds.get((READER, node), ())
+        for other in bounds.get((reference, READER), ())
+    ]
     return sorted(samples, key=lambda sample: sample.at)
 
 

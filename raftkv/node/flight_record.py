@@ -15,12 +15,14 @@ else it has depends on `kind`; members are called by their names. A reader must 
     leader       leader, role: somebody leads in this node's eyes (`term`)
     no-leader    nobody does any more
     step-down    it led, or wanted to: role, cause, by, later_term; evidence
+    resigned     leader: it said that it leads no more
     transfer     begun or given-up: target
     peer         peer: state connected, lost (reason) or dead (reason); heard_ms: since its last word
     held-up      its loop stood still: lag_ms
     snapshot     state sent, failed or installed: peer, index
     members      voters, learners, outgoing_voters: the configuration that is in force
-    health       see `note`
+    health       severity, reasons: how fit to lead this node finds itself, when that changes
+    reach        cut_off: whether this node finds that it cannot take part any more
 
 Evidence: `links` (each peer: up, or why not), `heard_ms` (each peer: since its last word), `loop_lag_ms` (the worst tick of
 the last second) and `fsync_ms` (for how long the log's sync in flight has not come back; null: none is).
@@ -44,6 +46,7 @@ from typing import Any, Protocol
 from raftkv.raft import Message, Raft, RoleName, SoftState
 from raftkv.raft.notices import (
     Campaigned,
+    LeaderResigned,
     Notice,
     Refusal,
     SteppedDown,
@@ -293,6 +296,8 @@ class FlightRecord:
                     later_term=notice.later_term if notice.later_term > notice.term else None,
                     **(self._evidence() if notice.role == RoleName.LEADER.value else {}),
                 )
+            case LeaderResigned(leader):
+                self._record("resigned", leader=self._name_of(leader))
             case TransferBegun(target):
                 self._record("transfer", state="begun", target=self._name_of(target))
             case TransferGivenUp(target):

@@ -23,6 +23,7 @@ from raftkv.raft.messages import (
     TimeoutNow,
     TransferLeadership,
 )
+from raftkv.raft.notices import LeaderResigned
 from raftkv.raft.ready import ReadState, RoleName
 from raftkv.raft.state import State, ToCandidate, ToFollower, ToPreCandidate, Transition
 from raftkv.raft.types import NO_NODE, NodeId, Proposal
@@ -60,6 +61,7 @@ class Follower:
             case ReadIndexResponse():
                 self._on_read_index(state, message)
             case Resigned() if message.sender == state.leader and state.may_campaign:
+                state.note(LeaderResigned(message.sender))
                 return ToPreCandidate() if state.take_turn() else None
             case TimeoutNow():
                 return ToCandidate(leadership_transfer=True) if state.may_campaign else None

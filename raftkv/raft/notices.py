@@ -18,7 +18,7 @@ class Cause(Enum):
     SILENCE = "silence"
     """No word from a leader for an election timeout."""
     LEADER_GONE = "leader gone"
-    """The shell has evidence of the leader's death."""
+    """The shell has evidence of the leader's death, or the leader resigned."""
     ASKED = "asked"
     """The shell wanted it."""
     PRE_VOTES = "pre-votes"
@@ -110,6 +110,13 @@ class SteppedDown:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaderResigned:
+    """The leader of this term said that it leads no more."""
+
+    leader: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class TransferBegun:
     """This node leads and hands over to `target`, once that has all of its log."""
 
@@ -123,4 +130,4 @@ class TransferGivenUp:
     target: NodeId
 
 
-Notice = Campaigned | VoteAnswered | VoteCounted | SteppedDown | TransferBegun | TransferGivenUp
+Notice = Campaigned | VoteAnswered | VoteCounted | SteppedDown | LeaderResigned | TransferBegun | TransferGivenUp

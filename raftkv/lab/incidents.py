@@ -1,0 +1,105 @@
+"""From a timeline to incidents: every change of leader, and every member that was away.
+
+A failover is found by its end, a node that leads a new term; `explanation` tells why it came about. One that has not ended is
+found by the state in which all records end: nobody knows a leader.
+
+What may not live here: causes (`explanation`), sentences (`narration`), clocks (`timeline`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raftkv.lab.explanation import AFTER_S, Failover, Leadership, explain
+from raftkv.lab.timeline import Placed, Timeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """A member that was away. `back_at` None: it has not come back; `how`: it `died`, was `stopped`, or `failed`."""
+
+    node: str
+    began_at: float
+    back_at: float | None
+    how: str
+    detail: str = ""
+
+
+def failovers(timeline: Timeline) -> list[Failover]:
+    """Every change of leader, oldest first; the last one may still be going on."""
+    found: list[Failover] = []
+    previous: Leadership | None = None
+    leaderships = _leaderships(timeline.events)
+    for position, current in enumerate(leaderships):
+        end = leaderships[position + 1].position if position + 1 < len(leaderships) else len(timeline.events)
+        found.append(explain(timeline, previous, current, end))
+        previous = current
+    if previous is not None and _is_leaderless(timeline):
+        found.append(explain(timeline, previous, None, len(timeline.events)))
+    return found
+
+
+def absences(timeline: Timeline, known: Sequence[Failover] = ()) -> list[Absence]:
+    """Who was away, oldest first, but for leaders whose end is the story of a failover in `known`."""
+    away: dict[str, Absence] = {}
+    found: list[Absence] = []
+    for event in timeline.events:
+        peer = str(event.get("peer"))
+        match event.kind:
+            case "peer" if event.get("state") == "dead":
+                away.setdefault(peer, Absence(node=peer, began_at=event.at, back_at=None, how="died"))
+            case "stopped" | "failed":  # Its own word counts for more than what others saw of it.
+                since = away[event.node].began_at if event.node in away else event.at
+                detail = str(event.get("error", ""))
+                away[event.node] = Absence(node=event.node, began_at=since, back_at=None, how=event.kind, detail=detail)
+            case "start" if event.node in away:
+                found.append(_back(away.pop(event.node), event))
+            case "peer" if event.get("state") == "connected" and peer in away and peer not in timeline.nodes:
+                found.append(_back(away.pop(peer), event))
+    told = [one for one in (*found, *away.values()) if not any(_is_told_by(failover, one) for failover in known)]
+    return sorted(told, key=lambda one: one.began_at)
+
+
+def _back(absence: Absence, event: Placed) -> Absence:
+    return Absence(
+        node=absence.node, began_at=absence.began_at, back_at=event.at, how=absence.how, detail=absence.detail
+    )
+
+
+def _is_told_by(failover: Failover, absence: Absence) -> bool:
+    end = failover.led_at if failover.led_at is not None else absence.began_at
+    return failover.previous == absence.node and failover.began_at <= absence.began_at <= end + AFTER_S
+
+
+def _leaderships(events: Sequence[Placed]) -> list[Leadership]:
+    """By term; the leader's own word for when it led, if its record is at hand."""
+    found: dict[int, Leadership] = {}
+    for position, event in enumerate(events):
+        if event.kind != "leader":
+            continue
+        leader = str(event.get("leader"))
+        one = found.setdefault(event.term, Leadership(event.term, leader, event.at, position))
+        one.known.setdefault(event.node, event.at)
+        if event.node == leader and not one.is_own:
+            one.at, one.is_own = event.at, True
+    return [found[term] for term in sorted(found)]
+
+
+def _is_leaderless(timeline: Timeline) -> bool:
+    """Whether all records end without a leader, and somebody still runs."""
+    knows: dict[str, bool] = {}
+    runs: dict[str, bool] = {}
+    for event in timeline.events:
+        runs[event.node] = event.kind not in ("stopped", "failed")
+        match event.kind:
+            case "leader":
+                knows[event.node] = True
+            case "no-leader" | "campaign" | "step-down" | "start":
+                knows[event.node] = False
+    living = [node for node, is_running in runs.items() if is_running]
+    # Who died without a word still knows a leader in its record; what the living know, counts.
+    gone = {
+        str(event.get("peer")) for event in timeline.events if event.kind == "peer" and event.get("state") == "dead"
+    }
+    return bool(living) and not any(knows.get(node, False) for node in living if node not in gone)
