@@ -14,7 +14,7 @@ What may not live here: what is done about it; messages.
 from __future__ import annotations
 
 from raftkv.raft.quorum import has_quorum
-from raftkv.raft.types import Membership, NodeId
+from raftkv.raft.types import NO_NODE, Membership, NodeId
 
 
 class Reach:
@@ -44,12 +44,11 @@ class Reach:
     def tick(self, node_id: NodeId, leader: NodeId, membership: Membership, timeout_ticks: int) -> None:
         """Time has passed; judge anew."""
         self._ticks += 1
-        if leader:
-            self._leaderless_ticks = 0
-            self._unheard_ticks += self._unheard_ticks > 0
+        self._leaderless_ticks = 0 if leader else self._leaderless_ticks + 1
+        if leader in (NO_NODE, node_id):
+            self._unheard_ticks = 0  # Nobody is there, or left, to say so.
         else:
-            self._leaderless_ticks += 1
-            self._unheard_ticks = 0
+            self._unheard_ticks += self._unheard_ticks > 0
         patience_ticks = max(1, timeout_ticks // 2)
         if self._unheard_ticks > patience_ticks:
             self.is_cut_off = True

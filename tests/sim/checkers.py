@@ -280,11 +280,29 @@ class Checkers:
         durable = member.disk.hard_state
         if durable.term < term or (durable.term == term and durable.vote != candidate):
             raise Violation("durable before sent", f"node {member.id} votes for {candidate} in {term}, disk: {durable}")
-        disk = member.disk
-        last = disk.last_index_before(term) if self.groups_saves else disk.last_index
-        theirs, ours = self.campaigns[candidate, term], (disk.term_at(last) or 0, last)
+        if not self.groups_saves:
+            last = member.disk.last_index
+            self._has_complete_log(member, candidate, self.campaigns[candidate, term], member.disk.term_at(last), last)
+
+    @staticmethod
+    def _has_complete_log(
+        member: Any, candidate: int, theirs: tuple[int, int], last_term: int | None, last_index: int
+    ) -> None:
+        ours = (last_term or 0, last_index)
         if theirs < ours:
             raise Violation("votes for complete logs", f"node {member.id}, {ours}, votes for {candidate}, {theirs}")
+
+    def voted(self, member: Any, request: VoteRequest) -> None:
+        """A node has just decided to vote for who sent this. Its save, and more, will follow."""
+        raft = member.raft
+        theirs = (request.last_term, request.last_index)
+        self._has_complete_log(member, request.sender, theirs, raft.term_at(raft.last_index), raft.last_index)
+
+    def led(self, member: Any) -> None:
+        """One input among several has been given to a node that led before it; what it committed, it committed as leader."""
+        if member.raft.commit_index > member.view.commit:
+            self._leader_commits(member, member.raft, member.raft.commit_index)
+            member.view.commit = member.raft.commit_index
 
     def _acknowledges(self, member: Any, message: AppendResponse) -> None:
         view, disk, index = member.view, member.disk, message.match_index
@@ -309,7 +327,7 @@ class Checkers:
     def _leader_commits(self, member: Any, raft: Raft, commit: int) -> None:
         view = member.view
         if commit > self.last_committed:
-            if raft.term_at(commit) != raft.term:
+            if raft.term_at(commit) != raft.term:  # An input that commits does not end the term.
                 raise Violation("commit by own term", f"leader {member.id} of {raft.term} commits {raft.entry(commit)}")
             self._is_on_quorum(member, raft, commit)
         for index in range(max(view.commit, self.last_committed) + 1, commit + 1):

@@ -32,13 +32,6 @@ class Disk:
             return self.entries[position].term
         return self.base.term if position == -1 else None
 
-    def last_index_before(self, term: int) -> int:
-        """The last index that holds an entry of an earlier term."""
-        index = self.last_index
-        while index > self.base.index and self.entries[index - self.base.index - 1].term >= term:
-            index -= 1
-        return index
-
     def holds(self, index: int, term: int) -> bool:
         """Whether the entry is here, or was before a snapshot took its place."""
         return index <= self.base.index or self.term_at(index) == term

@@ -14,10 +14,16 @@ from raftkv.raft import Message
 from tests.sim.swarm import Swarm
 
 
+class TooManyEvents(Exception):
+    """Far more has happened than any run needs."""
+
+
 class World:
     """Virtual time in microseconds. Ties go in the order of scheduling."""
 
-    def __init__(self, rng: random.Random, swarm: Swarm, deliver: Callable[[Message], None]) -> None:
+    def __init__(
+        self, rng: random.Random, swarm: Swarm, deliver: Callable[[Message], None], *, events_max: int
+    ) -> None:
         self.now = 0
         self.rng = rng
         self.swarm = swarm
@@ -25,6 +31,7 @@ class World:
         """Loss, doubles, late messages and slow disks; off while the cluster has to make progress."""
         self.cut: set[tuple[int, int]] = set()
         self.events = 0
+        self.events_max = events_max
         self.fingerprint = 0
         self.trace: list[str] | None = None
         self._deliver = deliver
@@ -38,10 +45,12 @@ class World:
 
     def run_until(self, end: int, done: Callable[[], bool] | None = None) -> bool:
         """Run events up to `end`; True as soon as `done()` holds, which is asked after every event."""
-        heap, pop = self._heap, heapq.heappop
+        heap, pop, events_max = self._heap, heapq.heappop, self.events_max
         while heap and heap[0][0] <= end:
             self.now, _, handler, arguments = pop(heap)
             self.events += 1
+            if self.events > events_max:
+                raise TooManyEvents(f"{self.events} events until {self.now} us")
             handler(*arguments)
             if done is not None and done():
                 return True

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.sim.__main__ import Failure, run_seed
 from tests.sim.scenario import Result
 from tests.sim.tier_one.run import Run
+from tests.sim.tiers import Failure, run_seed
 
 SEEDS_PER_TEST = 10
 
@@ -18,7 +18,7 @@ SEEDS_PER_TEST = 10
 @pytest.mark.parametrize("block", range(10))
 def test_nothing_breaks_and_the_cluster_comes_back(block: int) -> None:
     for seed in range(block * SEEDS_PER_TEST, (block + 1) * SEEDS_PER_TEST):
-        result = run_seed(seed)
+        result = run_seed(1, seed)
         assert not isinstance(result, Failure), f"{result.what}\nreplay: {result.replay}"
 
 
@@ -51,7 +51,7 @@ def test_a_seed_is_the_same_in_another_process() -> None:
 
 def test_the_disasters_are_real() -> None:
     """A run in which nothing happens proves nothing."""
-    results = [result for seed in range(40) if isinstance(result := run_seed(seed), Result)]
+    results = [result for seed in range(40) if isinstance(result := run_seed(1, seed), Result)]
 
     assert len(results) == 40
     assert sum(result.terms_led for result in results) > 80

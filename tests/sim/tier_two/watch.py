@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from raftkv.pb import rpc_pb2
-from raftkv.raft import Ready
+from raftkv.raft import Message, Ready, RoleName, VoteRequest
 from raftkv.statemachine import StateMachine
 from tests.sim.checkers import Checkers, Violation
 
@@ -21,15 +21,41 @@ HASHED_EVERY = 4
 
 
 def watch_core(member: Member) -> None:
-    """Let the checkers see each Ready before the node does."""
-    hand_out = member.raft.ready
+    """Let the checkers see each Ready before the node does, and what an input leads to before the next one comes.
+
+    A node takes several inputs in before it asks for what came of them: it may have led in between.
+    """
+    raft, checkers, world = member.raft, member.checkers, member.world
+    hand_out, step = raft.ready, raft.step
 
     def ready() -> Ready:
         result = hand_out()
-        member.checkers.ready(member, result)
+        if world.trace is not None and (soft := result.soft_state) is not None:
+            world.say(member, f"is {soft.role.value} in term {soft.term}, leader {soft.leader or '?'}")
+        checkers.ready(member, result)
         return result
 
-    member.raft.ready = ready  # type: ignore[method-assign]
+    def watched_step(message: Message) -> None:
+        led, voted = raft.role is RoleName.LEADER, (raft.term, raft.vote)
+        step(message)
+        if led:
+            checkers.led(member)
+        if isinstance(message, VoteRequest) and (raft.term, raft.vote) == (message.term, message.sender) != voted:
+            checkers.voted(member, message)
+
+    def watched(name: str) -> None:
+        original = getattr(raft, name)
+
+        def take(argument: Any) -> None:
+            led = raft.role is RoleName.LEADER
+            original(argument)
+            if led:
+                checkers.led(member)
+
+        setattr(raft, name, take)
+
+    raft.ready, raft.step = ready, watched_step  # type: ignore[method-assign]
+    watched("saved")
 
 
 class StateWatch:
