@@ -112,6 +112,8 @@ class ServerConfig:
     """What peers are told; the listen URLs where empty."""
     initial_cluster: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Name to peer URLs; this node alone where empty."""
+    initial_cluster_state: str = "new"
+    """`new`: one of the first members; `existing`: a member that was added to a running cluster, and asks it who it is."""
     initial_cluster_token: str = DEFAULT_TOKEN
     heartbeat_interval_ms: int = 50
     election_timeout_ms: int = 500
@@ -192,6 +194,8 @@ class ServerConfig:
     @property
     def client_urls(self) -> tuple[str, ...]:
         return self.advertise_client_urls or self.listen_client_urls
+        if self.initial_cluster_state not in ("new", "existing"):
+            raise ConfigError(f"--initial-cluster-state: {self.initial_cluster_state!r}; allowed are new, existing")
 
     @property
     def members_by_name(self) -> dict[str, tuple[str, ...]]:

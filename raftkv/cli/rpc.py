@@ -27,7 +27,7 @@ from google.protobuf.message import Message
 
 from raftkv.cli.options import Settings
 from raftkv.errors import Code, ConfigError, DeadlineExceeded, Outcome, RequestError, Unavailable, request_error
-from raftkv.pb import rpc_pb2
+from raftkv.pb import flight_pb2, rpc_pb2
 from raftkv.pb.services import methods
 
 Answer = TypeVar("Answer", bound=Message)
@@ -102,9 +102,28 @@ class Connection:
         request = rpc_pb2.MemberListRequest()
         return self._call("etcdserverpb.Cluster", "MemberList", request, rpc_pb2.MemberListResponse)
 
+    def member_add(self, urls: Sequence[str], *, learner: bool) -> rpc_pb2.MemberAddResponse:
+        request = rpc_pb2.MemberAddRequest(peerURLs=urls, isLearner=learner)
+        return self._call("etcdserverpb.Cluster", "MemberAdd", request, rpc_pb2.MemberAddResponse, writes=True)
+
+    def member_remove(self, member: int) -> rpc_pb2.MemberRemoveResponse:
+        request = rpc_pb2.MemberRemoveRequest(ID=member)
+        return self._call("etcdserverpb.Cluster", "MemberRemove", request, rpc_pb2.MemberRemoveResponse, writes=True)
+
+    def member_update(self, member: int, urls: Sequence[str]) -> rpc_pb2.MemberUpdateResponse:
+        request = rpc_pb2.MemberUpdateRequest(ID=member, peerURLs=urls)
+        return self._call("etcdserverpb.Cluster", "MemberUpdate", request, rpc_pb2.MemberUpdateResponse, writes=True)
+
+    def member_promote(self, member: int) -> rpc_pb2.MemberPromoteResponse:
+        request = rpc_pb2.MemberPromoteRequest(ID=member)
+        return self._call("etcdserverpb.Cluster", "MemberPromote", request, rpc_pb2.MemberPromoteResponse, writes=True)
+
     def move_leader(self, target: int) -> rpc_pb2.MoveLeaderResponse:
         request = rpc_pb2.MoveLeaderRequest(targetID=target)
         return self._call("etcdserverpb.Maintenance", "MoveLeader", request, rpc_pb2.MoveLeaderResponse, writes=True)
+
+    def flight_record(self) -> flight_pb2.RecordResponse:
+        return self._call("raftkv.flight.Flight", "Record", flight_pb2.RecordRequest(), flight_pb2.RecordResponse)
 
     def _call(self, service: str, name: str, request: Message, answer: type[Answer], *, writes: bool = False) -> Answer:
         """Send to one endpoint after the other until one answers.

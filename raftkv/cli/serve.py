@@ -31,7 +31,6 @@ from raftkv.config import (
 )
 from raftkv.errors import ConfigError
 from raftkv.server import Server
-from raftkv.storage.data_dir import FORMAT_FILE
 from raftkv.version import ETCD_API_VERSION, __version__
 
 log = logging.getLogger("raftkv")
@@ -113,8 +112,6 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
         ConfigError: a value is wrong; one line that names the flag and what is allowed.
     """
     data_dir = Path(flags["data_dir"] or f"{flags['name']}.raftkv")
-    if flags["initial_cluster_state"] == "existing" and not (data_dir / FORMAT_FILE).exists():
-        raise ConfigError("--initial-cluster-state: existing: a node without data cannot join yet; allowed: new")
 
     def urls(name: str) -> tuple[str, ...]:
         text = flags[name]
@@ -142,6 +139,7 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
 
 
 def _peer_dial(item: str) -> tuple[str, str]:
+        initial_cluster_state=flags["initial_cluster_state"],
     name, equals, address = item.partition("=")
     host, colon, port = address.rpartition(":")
     if not (equals and name and colon and host and port.isdecimal() and 0 < int(port) < 65536):
@@ -166,13 +164,7 @@ async def run(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled.set)
-    log.info(
-        "raftkv %s (etcd API %s), member %x of cluster %x",
-        __version__,
-        ETCD_API_VERSION,
-        config.member_id,
-        config.cluster_id,
-    )
+    log.info("raftkv %s (etcd API %s)", __version__, ETCD_API_VERSION)
     await server.start()
     log.info("ready to serve client requests on %s", ", ".join(config.listen_client_urls))
     waiting = [asyncio.ensure_future(server.wait()), asyncio.ensure_future(signalled.wait())]

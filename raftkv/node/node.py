@@ -62,6 +62,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeConfig:
+ADD_ANEW = "to use the machine again, add a new member and start it with an empty data directory"
+
     """What the shell around the core needs to know. Times in seconds."""
 
     tick_s: float = 0.01
@@ -91,6 +93,7 @@ class Node:
         flight: FlightRecord | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        removed: frozenset[NodeId] = frozenset(),
         self._raft = raft
         self._config = config
         self.cluster_id = cluster_id
@@ -104,9 +107,9 @@ class Node:
         """Size of the database file, as of the last commit; `bytes_in_use` without its free pages."""
         self.bytes_in_use = 0
         self.flight = flight if flight is not None else FlightRecord(run=incarnation)
-        self.removed: frozenset[NodeId] = frozenset()
-        self.members_index = 0
-        """The member table is as of this entry, or of none: 0."""
+        self.removed = removed
+        self.members_index = raft.applied_index
+        """`members` and `removed` are as of this entry."""
         self.flight.observe(raft, tick_s=config.tick_s, name_of=self.name_of)
         self._succession = Succession(raft, self.inbox)
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
@@ -389,7 +392,7 @@ class Node:
         if self._raft.node_id in table.removed:
             # What we proposed stands before our removal, and was answered, or nowhere: behind it leaders take nothing of ours.
             self._requests.fail_all(REMOVED, proposed=Outcome.NOT_APPLIED)
-            raise MemberRemovedError("this member was removed from the cluster")
+            raise MemberRemovedError(f"this member was removed from the cluster; {ADD_ANEW}")
         self._publish_peers()
 
     def _publish_peers(self) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
@@ -19,24 +19,27 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from raftkv.config import ServerConfig
-from raftkv.errors import DataDirError, PeerError, RequestError, StorageError
+from raftkv.errors import DataDirError, RequestError, StorageError
 from raftkv.node import Applier, Node, NodeConfig, flight_record, recover_raft
-from raftkv.node.events import Event, Failed, PeerConnected, PeerDead, PeerLost, Received, SnapshotReceived
+from raftkv.node.events import Failed, PeerConnected, PeerDead, PeerLost, Received, SnapshotReceived
 from raftkv.node.snapshots import empty_directory
 from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
+from raftkv.raft.types import NodeId
 from raftkv.server.cluster import ClusterService
 from raftkv.server.drill import DrillService
 from raftkv.server.drill_faults import DrillFaults, from_peers, log_files, to_peers
 from raftkv.server.flight import FlightService
+from raftkv.server.joining import find_origin
 from raftkv.server.kv import KvService
 from raftkv.server.limits import Limits
 from raftkv.server.maintenance import MaintenanceService
+from raftkv.server.membership import Acquaintances, dial_overrides, members_of, removed_error, roster_of
 from raftkv.server.services import Services
 from raftkv.server.store import BATCH_PATH, StoreService
 from raftkv.statemachine import Bootstrap, StateMachine
 from raftkv.statemachine.snapshot import verify_snapshot
-from raftkv.storage import DataDir, DataMark, FlightFile, Identity, PeerRecords, Wal, WalWriter
+from raftkv.storage import DataDir, DataMark, FlightFile, PeerRecords, Wal, WalWriter
 from raftkv.transport import PeerTransport
 from raftkv.transport.listening import add_port
 
@@ -100,9 +103,13 @@ class Server:
 
     async def _open(self) -> None:
         config = self._config
-        data_dir = DataDir.open(config.data_dir, create=Identity(config.cluster_id, config.member_id, config.name))
+        origin = await find_origin(config)
+        data_dir = DataDir.open(config.data_dir, create=origin.identity)
         self._opened.callback(data_dir.close)
-        raft = self._open_state(data_dir)
+        log.info("member %x of cluster %x", data_dir.identity.member_id, data_dir.identity.cluster_id)
+        raft = self._open_state(data_dir, origin.bootstrap)
+        if raft.node_id in self._machine.table.removed:
+            raise removed_error(data_dir.path, "its log says")
         self.node = Node(
             raft,
             config=NodeConfig(
@@ -110,9 +117,10 @@ class Server:
                 log_bytes_retained=config.log_bytes_retained,
                 transfer_wait_s=STOP_S,
             ),
-            cluster_id=config.cluster_id,
+            cluster_id=data_dir.identity.cluster_id,
             incarnation=data_dir.incarnation,
             members=self._machine.members,
+            removed=self._machine.table.removed,
             flight=self._open_flight_record(data_dir),
         )
         post = self.node.inbox.post
@@ -122,19 +130,26 @@ class Server:
         log_writer = WalWriter(self._wal, failed=lambda error: post(Failed(error)))
         self._opened.push_async_callback(asyncio.to_thread, log_writer.close)
         snapshot_dir = empty_directory(data_dir.path / "snapshots")
+        self._members = members_of(self.node, lambda: self._transport)
+        peers = Acquaintances(PeerRecords(data_dir.path), post)
+        peers.forget(self.node.removed)
         self._transport = PeerTransport(
             node_id=raft.node_id,
-            cluster_id=config.cluster_id,
+            cluster_id=self.node.cluster_id,
             snapshot_dir=snapshot_dir,
-            dial_overrides=config.peer_dial,
+            dial_overrides=dial_overrides(config),
             on_messages=from_peers(self._drill, lambda messages: post(Received(messages))),
             on_snapshot=lambda message, path: post(SnapshotReceived(message, path)),
             on_connected=lambda node: post(PeerConnected(node)),
             on_lost=lambda node, reason: post(PeerLost(node, reason)),
             on_dead=lambda node, evidence: post(PeerDead(node, evidence)),
             on_disowned=lambda why: post(Failed(DataDirError(f"{data_dir.path}: {why}; {START_ANEW}"))),
+            on_removed=lambda who: post(Failed(removed_error(data_dir.path, f"{who} says"))),
+            roster=lambda: roster_of(self.node),
+            lead=self._lead,
+            forget=peers.forget,
             introduction=_introduction(data_dir.mark),
-            meet=_meeting(PeerRecords(data_dir.path), post),
+            meet=peers.meet,
             verify_snapshot=verify_snapshot,
         )
         self._opened.push_async_callback(self._transport.close)
@@ -156,28 +171,32 @@ class Server:
         gc.collect()
         gc.freeze()  # What exists now stays; a collection need not look at it again.
 
-    def _open_state(self, data_dir: DataDir) -> Raft:
+    async def _lead(self, change: store_pb2.MemberChange, timeout_s: float) -> store_pb2.MemberTable:
+        """A peer passes on a change of the members."""
+        return (await self._members.lead(change, timeout_s=timeout_s)).message()
+
+    def _open_state(self, data_dir: DataDir, bootstrap: Bootstrap | None) -> Raft:
         """The state machine, the log, and the core made from both. Whatever is open when this raises is closed."""
-        config = self._config
         with ExitStack() as opened:
-            self._machine = StateMachine.open(
-                data_dir.state_path,
-                create=Bootstrap(
-                    cluster_id=config.cluster_id,
-                    members=config.initial_members(),
-                    membership=config.initial_membership(),
-                ),
-            )
+            self._machine = StateMachine.open(data_dir.state_path, create=bootstrap)
             opened.callback(self._machine.close, commit=False)
             self._wal, recovered = Wal.open(data_dir.wal_path, files=log_files(self._drill))
             opened.callback(self._wal.close)
-            raft = recover_raft(_raft_config(config), self._wal, recovered, self._machine, random.Random())
+            raft = recover_raft(
+                _raft_config(self._config, data_dir.identity.member_id),
+                self._wal,
+                recovered,
+                self._machine,
+                random.Random(),
+            )
             opened.pop_all()  # From here on they belong to their threads.
         return raft
 
     def _open_flight_record(self, data_dir: DataDir) -> flight_record.FlightRecord:
         config = self._config
-        head = flight_record.head_of(name=config.name, member_id=config.member_id, cluster_id=config.cluster_id)
+        head = flight_record.head_of(
+            name=config.name, member_id=data_dir.identity.member_id, cluster_id=data_dir.identity.cluster_id
+        )
         file = FlightFile(data_dir.path, head)
         earlier = file.open()
         self._opened.push_async_callback(asyncio.to_thread, file.close, FLIGHT_RECORD_CLOSE_S)
@@ -230,7 +249,7 @@ class Server:
         services = (
             KvService(self.node, limits),
             StoreService(self.node, limits),
-            ClusterService(self.node),
+            ClusterService(self.node, self._members),
             MaintenanceService(self.node),
             FlightService(self.node, config.name),
             *(() if self._drill is None else (DrillService(self.node, self._drill),)),
@@ -258,11 +277,11 @@ class Server:
         config = self._config
         while True:
             await self._wait_for_leader()
-            known = next((m for m in self.node.members if config.member_id == m.ID), rpc_pb2.Member())
+            known = next((m for m in self.node.members if self.node.raft.node_id == m.ID), rpc_pb2.Member())
             if known.name == config.name and tuple(known.clientURLs) == config.client_urls:
                 return
             command = store_pb2.Command(
-                publish=rpc_pb2.Member(ID=config.member_id, name=config.name, clientURLs=config.client_urls)
+                publish=rpc_pb2.Member(ID=self.node.raft.node_id, name=config.name, clientURLs=config.client_urls)
             )
             try:
                 await self.node.submit(
@@ -306,23 +325,10 @@ def _introduction(mark: DataMark) -> peer_pb2.Hello:
     return peer_pb2.Hello(data_id=mark.data_id, incarnation=mark.incarnation, run_id=mark.run_id)
 
 
-def _meeting(records: PeerRecords, post: Callable[[Event], None]) -> Callable[[peer_pb2.Hello], None]:
-    """Check what a peer tells of its data, and write it down. If our own disk fails, the node does."""
-
-    def meet(hello: peer_pb2.Hello) -> None:
-        try:
-            records.meet(hello.sender, DataMark(hello.data_id, hello.incarnation, hello.run_id))
-        except StorageError as error:
-            post(Failed(error))
-            raise PeerError("this node's disk has failed") from error
-
-    return meet
-
-
-def _raft_config(config: ServerConfig) -> RaftConfig:
+def _raft_config(config: ServerConfig, member_id: NodeId) -> RaftConfig:
     tick_ms = NodeConfig().tick_s * 1000
     return RaftConfig(
-        node_id=config.member_id,
+        node_id=member_id,
         election_timeout_ticks=round(config.election_timeout_ms / tick_ms),
         heartbeat_interval_ticks=max(1, round(config.heartbeat_interval_ms / tick_ms)),
     )

@@ -122,6 +122,21 @@ class DataDir:
                 files.close(lock)
                 raise
 
+    @staticmethod
+    def identity_in(path: Path, *, files: FileSystem = OS_FILES) -> Identity | None:
+        """Whose data a directory holds; None if there is none, or it was never completely created. Takes no lock.
+
+        Raises:
+            DataDirError: unreadable, damaged, or of a newer format.
+        """
+        if not path.exists():
+            return None
+        with _data_dir_errors(path):
+            if FORMAT_FILE not in files.listdir(path):
+                return None
+            found = _read(path, files)
+            return found.identity if found.complete else None
+
     def close(self) -> None:
         """Let another process use the directory. Closing twice is once."""
         lock, self._lock = self._lock, None

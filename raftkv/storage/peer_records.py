@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import threading
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -80,6 +81,21 @@ class PeerRecords:
             if known is not None:
                 _check(known, mark)
             marks = self._marks | {member: mark}
+            with disk_errors(self._directory):
+                replace_file(self._files, self._directory, _TEMPORARY, PEERS_FILE, _encode(marks))
+            self._marks = marks
+
+    def forget(self, members: Iterable[NodeId]) -> None:
+        """Members that were removed: their ids are never used again. Durable on return.
+
+        Raises:
+            StorageError: the disk failed.
+        """
+        gone = frozenset(members)
+        with self._lock:
+            marks = {member: mark for member, mark in self._marks.items() if member not in gone}
+            if len(marks) == len(self._marks):
+                return
             with disk_errors(self._directory):
                 replace_file(self._files, self._directory, _TEMPORARY, PEERS_FILE, _encode(marks))
             self._marks = marks

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class PeerTransport:
         on_removed: called when a peer says that we are no member any more; says who.
         roster: the member table as this node has applied it.
         lead: carries a change of the members out, if this node leads.
+        forget: called, on another thread, with members that were removed.
         introduction: what peers are told of our data, in a Hello's fields.
         meet: called, perhaps on another thread, with what a peer tells of its data before anything else is heard from it;
             raises PeerDataError if that is not what it was.
@@ -86,6 +87,7 @@ class PeerTransport:
         on_removed: Callable[[str], None] = lambda _: None,
         roster: Callable[[], peer_pb2.Roster] | None = None,
         lead: Lead | None = None,
+        forget: Callable[[Collection[NodeId]], None] = lambda _: None,
         introduction: peer_pb2.Hello,
         meet: Callable[[peer_pb2.Hello], None],
         verify_snapshot: Callable[[Path], object],
@@ -101,6 +103,7 @@ class PeerTransport:
         self._on_dead = on_dead
         self._on_disowned = on_disowned
         self._on_removed = on_removed
+        self._forget = forget
         self._introduction = introduction
         self._meet = meet
         self._verify_snapshot = verify_snapshot
@@ -168,6 +171,7 @@ class PeerTransport:
         link = self._links[node]
         if node in self._rosters.removed:
             link.part()
+            await asyncio.to_thread(self._forget, [node])
             await asyncio.sleep(PART_WAIT_S)
         del self._links[node], self._partings[node]
         dialer = self._dialers.pop(node, None)

@@ -71,6 +71,22 @@ class EndpointHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberAdded:
+    """The answer to MemberAdd, and the name that the new member is to have."""
+
+    name: str
+    response: rpc_pb2.MemberAddResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberChanged:
+    """The answer to another change of the members, and which one it was about."""
+
+    member: int
+    response: rpc_pb2.MemberRemoveResponse | rpc_pb2.MemberUpdateResponse | rpc_pb2.MemberPromoteResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaderMoved:
     """Leadership went from one member to another."""
 

@@ -11,7 +11,15 @@ from typing import Any
 from google.protobuf.message import Message
 
 from raftkv.cli.goformat import duration
-from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, LeaderMoved, Style
+from raftkv.cli.printers import (
+    EndpointHash,
+    EndpointHealth,
+    EndpointStatus,
+    LeaderMoved,
+    MemberAdded,
+    MemberChanged,
+    Style,
+)
 
 
 def _message(answer: Message, _: Style) -> bytes:
@@ -35,6 +43,13 @@ def endpoint_health(answers: Sequence[EndpointHealth], _: Style) -> bytes:
         if one.error:
             row["error"] = one.error
     return json_line(rows)
+
+
+def member_changed(changed: MemberAdded | MemberChanged, style: Style) -> bytes:
+    return _message(changed.response, style)
+
+
+member_add = member_remove = member_update = member_promote = member_changed
 
 
 def move_leader(moved: LeaderMoved, style: Style) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
-from raftkv.cli.printers import LeaderMoved, Style
+from raftkv.cli.printers import LeaderMoved, MemberAdded, MemberChanged, Style
 
 
 def _message(answer: Message, _: Style) -> bytes:
@@ -12,6 +12,13 @@ def _message(answer: Message, _: Style) -> bytes:
 
 
 put = get = delete = txn = member_list = _message
+
+
+def member_changed(changed: MemberAdded | MemberChanged, style: Style) -> bytes:
+    return _message(changed.response, style)
+
+
+member_add = member_remove = member_update = member_promote = member_changed
 
 
 def move_leader(moved: LeaderMoved, style: Style) -> bytes:

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from raftkv.cli.goformat import duration, hex_string
-from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, LeaderMoved, Style
+from raftkv.cli.printers import (
+    EndpointHash,
+    EndpointHealth,
+    EndpointStatus,
+    LeaderMoved,
+    MemberAdded,
+    MemberChanged,
+    Style,
+)
 from raftkv.cli.printers.table import hash_rows, member_rows, status_rows
 from raftkv.pb import rpc_pb2
 from raftkv.pb.mvcc_pb2 import KeyValue
@@ -66,6 +74,40 @@ def endpoint_health(answers: Sequence[EndpointHealth], _: Style) -> bytes:
         for health in answers
         if not health.error
     ).encode()
+
+
+def member_add(added: MemberAdded, _: Style) -> bytes:
+    """What it is called and which environment it is to be started with."""
+    response = added.response
+    new = response.member
+    members = ",".join(
+        f"{added.name if member.ID == new.ID else member.name}={url}"
+        for member in response.members
+        for url in member.peerURLs
+    )
+    return (
+        f"Member {new.ID:16x} added to cluster {response.header.cluster_id:16x}\n\n"
+        f'ETCD_NAME="{added.name}"\n'
+        f'ETCD_INITIAL_CLUSTER="{members}"\n'
+        f'ETCD_INITIAL_ADVERTISE_PEER_URLS="{",".join(new.peerURLs)}"\n'
+        f'ETCD_INITIAL_CLUSTER_STATE="existing"\n'
+    ).encode()
+
+
+def member_remove(changed: MemberChanged, _: Style) -> bytes:
+    return _changed(changed, "removed from")
+
+
+def member_update(changed: MemberChanged, _: Style) -> bytes:
+    return _changed(changed, "updated in")
+
+
+def member_promote(changed: MemberChanged, _: Style) -> bytes:
+    return _changed(changed, "promoted in")
+
+
+def _changed(changed: MemberChanged, what: str) -> bytes:
+    return f"Member {changed.member:16x} {what} cluster {changed.response.header.cluster_id:16x}\n".encode()
 
 
 def move_leader(moved: LeaderMoved, _: Style) -> bytes:
