@@ -25,6 +25,7 @@ COMMANDS = {
     "endpoint": Lazy(module="raftkv.cli.endpoint", name="endpoint", help="Status, health and hash of each server."),
     "member": Lazy(module="raftkv.cli.member", name="member", help="Members of the cluster."),
     "move-leader": Lazy(module="raftkv.cli.leader", name="move_leader", help="Have another member lead."),
+    "why": Lazy(module="raftkv.cli.why", name="why", help="Why leadership changed: cause, evidence, votes, outage."),
     "serve": Lazy(
         module="raftkv.cli.serve", name="serve", help="Run a server (a node).", extra=EXTRA_BY_COMMAND["serve"]
     ),

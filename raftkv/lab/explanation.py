@@ -180,8 +180,8 @@ class _Explanation:
 
     def _direction(self) -> str:
         """Of a cut: whether the old leader heard others that did not hear it, or was heard by others it did not hear."""
-        term = self._current.term if self._current else 0
-        if any(event.get("for_term") == term for event in self._of_old("answer")):
+        poll = self._first_poll()
+        if poll is not None and any(event.at >= poll.at for event in self._of_old("answer")):
             return "it was not heard, and heard others"
         if any(event.kind == "resigned" for event in self._before):
             return "it heard too few, and was heard"

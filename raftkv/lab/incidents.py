@@ -87,19 +87,20 @@ def _leaderships(events: Sequence[Placed]) -> list[Leadership]:
 
 
 def _is_leaderless(timeline: Timeline) -> bool:
-    """Whether all records end without a leader, and somebody still runs."""
-    knows: dict[str, bool] = {}
+    """Whether those who still run, as far as the records tell, all know no leader."""
     runs: dict[str, bool] = {}
+    knows: dict[str, bool] = {}
     for event in timeline.events:
-        runs[event.node] = event.kind not in ("stopped", "failed")
         match event.kind:
+            case "stopped" | "failed":
+                runs[event.node] = False
+            case "peer" if event.get("state") == "dead":  # Without a word: its record still knows a leader.
+                runs[str(event.get("peer"))] = False
+            case "start":
+                runs[event.node], knows[event.node] = True, False
             case "leader":
-                knows[event.node] = True
-            case "no-leader" | "campaign" | "step-down" | "start":
+                runs[event.node], knows[event.node] = True, True
+            case "no-leader" | "campaign" | "step-down":
                 knows[event.node] = False
-    living = [node for node, is_running in runs.items() if is_running]
-    # Who died without a word still knows a leader in its record; what the living know, counts.
-    gone = {
-        str(event.get("peer")) for event in timeline.events if event.kind == "peer" and event.get("state") == "dead"
-    }
-    return bool(living) and not any(knows.get(node, False) for node in living if node not in gone)
+    living = [node for node in timeline.nodes if runs.get(node, False)]
+    return bool(living) and not any(knows.get(node, False) for node in living)

@@ -195,11 +195,12 @@ def _leads(event: Placed, rest: Sequence[tuple[int, Placed]], failover: Failover
     """A leader, and who knew it when."""
     same = [(at, one) for at, one in rest if one.kind == "leader" and one.term == event.term]
     leader = event.get("leader")
-    first = next((one for _, one in same if one.node == leader), event)
-    text = f"{leader} leads term {event.term}"
+    own = next((one for _, one in same if one.node == leader), None)
+    first = own or event
+    text = f"{leader} leads term {event.term}" if own else f"{first.node} knows {leader} as leader of term {event.term}"
     if failover.outage_s is not None and leader == failover.leader and event.term == failover.term:
         text += f", {_since(failover)}"
-    known = {one.node: one.at for _, one in reversed(same) if one.node != leader}
+    known = {one.node: one.at for _, one in reversed(same) if one.node != first.node}
     others = [f"{node} {duration(max(0.0, at - first.at))} later" for node, at in sorted(known.items(), key=_second)]
     if others:
         text += f"; known to {', '.join(others)}"
@@ -214,7 +215,7 @@ def _since(failover: Failover) -> str:
     took = duration(failover.outage_s or 0.0)
     match failover.cause:
         case Cause.DIED | Cause.FAILED:
-            return f"{took} after it lost {failover.previous}"
+            return f"{took} after the connection to {failover.previous} broke"
         case Cause.STOPPED | Cause.MOVED | Cause.SICK:
             return f"{took} after {failover.previous} began to hand over"
         case _ if failover.silent_s is not None:

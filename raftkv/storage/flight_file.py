@@ -54,9 +54,12 @@ def read_lines(data_dir: Path, files: FileSystem = OS_FILES) -> list[bytes]:
     """
     directory = data_dir / DIRECTORY
     with disk_errors(directory):
-        numbers = _segments(directory, files)
+        try:
+            numbers = _segments(directory, files)
+        except FileNotFoundError:
+            numbers = []
         if not numbers:
-            raise StorageError(f"{directory} holds no flight record")
+            raise StorageError(f"{data_dir} holds no flight record: is it a node's data directory?")
         lines: list[bytes] = []
         for number in numbers:
             with suppress(FileNotFoundError):  # Its node runs, and has just removed it.
