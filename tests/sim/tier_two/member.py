@@ -14,7 +14,7 @@ from raftkv.node import ApplyQueue, Node, NodeConfig, recover_raft
 from raftkv.node.events import Failed, PeerDead, PeerLost, Received
 from raftkv.node.snapshots import empty_directory
 from raftkv.pb import rpc_pb2
-from raftkv.raft import Membership, MembershipChange, Message, RaftConfig
+from raftkv.raft import Membership, MembershipChange, MembershipChangeRefused, Message, RaftConfig
 from raftkv.statemachine import Bootstrap, StateMachine, StoreLimits
 from raftkv.storage import DataDir, Identity, WalOptions, WalQueue
 from tests.sim.calls import describe
@@ -322,9 +322,12 @@ class Member:
             self.peer_dead(self.raft.leader)
 
     def transfer_leadership(self, target: int) -> None:
-        self.process.run(self.node.transfer_leadership, target)
+        if not self.is_paused:
+            self.process.run(self.node.transfer_leadership, target)
 
     def change_membership(self, change: MembershipChange) -> None:
+        if self.is_paused:
+            raise MembershipChangeRefused("it stands still")
         self.proposed_membership = True
         self.process.run(self.raft.propose_membership, change, b"")
         self.process.run(self.node.inbox.wake)
