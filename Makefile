@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim mutants check format bench nemesis proto lock clean power-cuts crash-points
+.PHONY: help setup demo test sim mutants check format bench nemesis proto lock clean power-cuts crash-points damage disk-errors
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ nemesis: $(STAMP) ## Break three real nodes at random and judge what clients saw
 
 power-cuts: $(STAMP) ## Cut the power of one, two or three of three nodes under load: CUTS=100 (needs root)
 	@$(BIN)/python -m tests.storage_faults.power_cuts --cuts $(or $(CUTS),100)
+
+damage: $(STAMP) ## Flip bits in, and cut, every kind of file of a member: FLIPS=1000 TRUNCATIONS=1000
+	@$(BIN)/python -m tests.storage_faults.damage --flips $(or $(FLIPS),1000) --truncations $(or $(TRUNCATIONS),1000) --jobs $(WORKERS) $(ARGS)
 
 crash-points: $(STAMP) ## Kill a process at each of its disk system calls and open what is left (needs strace)
 	@$(BIN)/python -m tests.storage_faults.crash_points

@@ -1,0 +1,51 @@
+"""One flipped bit, one file cut short: a member refuses to start, or has lost nothing. `make damage` tries thousands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.storage_faults.damage import Summary, run
+from tests.storage_faults.donor import make_member
+from tests.storage_faults.places import places_of
+
+FLIPS, TRUNCATIONS = 264, 88
+
+USED = (
+    *("identity", "peers", "log: header", "log: head", "log: middle", "log: tail", "log: hard state"),
+    *(
+        "LMDB meta page 0",
+        "LMDB meta page 1",
+        "LMDB branch page",
+        "LMDB leaf page",
+        "LMDB large value",
+        "sealed snapshot",
+    ),
+)
+UNUSED = (
+    *("lock", "LMDB lock", "flight record", "snapshot in flight", "snapshot half swapped in"),
+    *("log: unused", "LMDB free page", "LMDB beyond the end"),
+)
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_member(tmp_path_factory.mktemp("donor"))
+
+
+def test_a_member_holds_every_kind_of_file_and_page(member: Path) -> None:
+    assert {place.kind for place in places_of(member)} == {*USED, *UNUSED}
+
+
+def test_damage_is_refused_by_name_or_costs_nothing(member: Path, tmp_path: Path) -> None:
+    summary = Summary(seed=8)
+
+    run(member, tmp_path, summary, flips=FLIPS, truncations=TRUNCATIONS, jobs=1)
+
+    assert not summary.violations, summary.violations
+    assert (summary.flips, summary.truncations) == (FLIPS, TRUNCATIONS)
+    for kind in USED:
+        assert summary.kinds[f"{kind}, flipped"]["refused"], kind
+    for kind in UNUSED:
+        assert not summary.kinds[f"{kind}, flipped"]["refused"], kind
