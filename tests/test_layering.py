@@ -17,7 +17,7 @@ ROWS: dict[int, set[str]] = {
     6: {"server", "client", "aio"},
     5: {"node"},
     4: {"transport", "storage", "statemachine"},
-    3: {"wire", "config"},
+    3: {"wire", "config", "watch"},
     2: {"raft", "mvcc", "lease", "auth"},
     1: {"errors", "pb", "version"},
 }

@@ -70,11 +70,18 @@ class ChangeReader:
         self._sub = 0
         self._incomplete: list[Change] = []
         """Of revision `_main`, what was read before the slice was full."""
+        self._has_previous = True
+        """Of `_incomplete`."""
 
     @property
     def revision(self) -> int:
         """All changes below this revision have been given out."""
         return self._main
+
+    @property
+    def is_inside(self) -> bool:
+        """A part of a large revision has been read and not given out yet: only this reader can go on with it."""
+        return bool(self._incomplete)
 
     def read(self, store: Store, *, records: int, size: int, previous: bool) -> ChangeSlice:
         """The next changes, on the store's thread, between two writes.
@@ -83,19 +90,20 @@ class ChangeReader:
         several calls, all but the last of which bring nothing.
         """
         start = self._main
+        has_previous = previous and (self._has_previous or not self._incomplete)
         if start < store.compact_revision:
-            return self._slice(store, [], start - 1, has_previous=previous)
+            return self._slice(store, [], start - 1, has_previous=has_previous)
         found, is_end = self._records(store, records, size)
         changes = [_change(store, key, stored, previous) for key, stored in found]
         changes = self._incomplete + changes
         if is_end:
             self._main, self._sub, self._incomplete = max(store.revision + 1, start), 0, []
-            return self._slice(store, changes, self._main - 1, has_previous=previous)
+            return self._slice(store, changes, self._main - 1, has_previous=has_previous)
         main, sub = _unpack_revision(found[-1][0])
         self._incomplete = [change for change in changes if change.revision == main]
-        self._main, self._sub = main, sub + 1
+        self._main, self._sub, self._has_previous = main, sub + 1, has_previous
         whole = changes[: len(changes) - len(self._incomplete)]
-        return self._slice(store, whole, main - 1, has_previous=previous)
+        return self._slice(store, whole, main - 1, has_previous=has_previous)
 
     def _records(self, store: Store, records: int, size: int) -> tuple[list[tuple[bytes, bytes]], bool]:
         """Stored records from the place on, and whether there are no more."""

@@ -6,7 +6,8 @@ What may not live here: what any method does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import grpc
@@ -27,6 +28,8 @@ _M = TypeVar("_M", bound=Message)
 
 Serve = Callable[[Any, float], Awaitable[Any]]
 """A method: takes the request and how long it may be held, in seconds; returns the response or raises RequestError."""
+ServeStream = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
+"""A method with streams both ways: takes serialized requests and gRPC's context, to which it writes serialized responses."""
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -40,11 +43,20 @@ class Services(grpc.GenericRpcHandler):
 
     Args:
         serve: path to function.
+        streams: path to function, of the methods that stream both ways.
         raw: paths whose requests are handed over as bytes.
         hold_s: how long a request without a deadline is held.
     """
 
-    def __init__(self, node: Node, serve: Mapping[str, Serve], *, raw: frozenset[str], hold_s: float) -> None:
+    def __init__(
+        self,
+        node: Node,
+        serve: Mapping[str, Serve],
+        *,
+        streams: Mapping[str, ServeStream] = MappingProxyType({}),
+        raw: frozenset[str],
+        hold_s: float,
+    ) -> None:
         self._node = node
         self._hold_s = hold_s
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
@@ -55,7 +67,9 @@ class Services(grpc.GenericRpcHandler):
                     self._handlers[method.path] = grpc.unary_unary_rpc_method_handler(
                         self._unary(serve[method.path], parse), response_serializer=_serialize
                     )
-        missing = set(serve) - set(self._handlers)
+                elif method.path in streams:
+                    self._handlers[method.path] = grpc.stream_stream_rpc_method_handler(streams[method.path])
+        missing = {*serve, *streams} - set(self._handlers)
         assert not missing, f"no such RPC: {sorted(missing)}"
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -71,7 +85,7 @@ class Services(grpc.GenericRpcHandler):
             remaining_s = context.time_remaining()
             hold_s = self._hold_s if remaining_s is None else max(0.0, remaining_s - HOLD_MARGIN_S)
             try:
-                if _requires_leader(context) and not self._node.raft.leader:
+                if requires_leader(context) and not self._node.raft.leader:
                     raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
                 return await serve(raw if parse is None else parsed(parse, raw), hold_s)
             except RequestError as error:
@@ -113,7 +127,7 @@ def answered(node: Node, response: Any) -> Any:
     return response
 
 
-def _requires_leader(context: Any) -> bool:
+def requires_leader(context: Any) -> bool:
     """Whether the client said it would rather fail than wait: etcd's `WithRequireLeader`."""
     return ("hasleader", "true") in (context.invocation_metadata() or ())
 
