@@ -151,6 +151,7 @@ class FlightRecord:
         self._raft = raft
         self._tick_ms = tick_s * 1000
         self._name_of = name_of
+        self._membership = raft.membership
 
     def attach(
         self, *, links: Callable[[], Mapping[NodeId, str | None]], sync_since: Callable[[], float | None]
@@ -177,7 +178,6 @@ class FlightRecord:
             previous=self._how_it_ended(),
             **self._members(raft.membership),
         )
-        self._membership = raft.membership
 
     def stopping(self) -> None:
         """Somebody wants the node to stop; leadership is handed over first."""
