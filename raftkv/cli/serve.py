@@ -21,6 +21,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines would st
 import click
 import uvloop
 
+from raftkv.cli.options import Duration
 from raftkv.config import (
     DEFAULT_CLIENT_URL,
     DEFAULT_PEER_URL,
@@ -88,6 +89,14 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 )
 @flag("--max-request-bytes", default=3 * 1024**2 // 2, metavar="BYTES", help="Largest request.")
 @flag("--max-txn-ops", default=128, metavar="N", help="Most operations in a transaction.")
+@flag("--max-watches-per-connection", default=20_000, metavar="N", help="Most watches of one client connection.")
+@flag(
+    "--watch-progress-notify-interval",
+    default="10m",
+    type=Duration(),
+    metavar="DURATION",
+    help="How often an idle watch that asked for it says how far it is.",
+)
 @flag("--log-level", default="info", type=click.Choice(LOG_LEVELS), help="How much is logged, to stderr.")
 @flag("--enable-drills", is_flag=True, default=False, help="Let `raftkv drill` break this node on purpose.")
 @flag(
@@ -132,6 +141,8 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
         quota_backend_bytes=flags["quota_backend_bytes"],
         max_request_bytes=flags["max_request_bytes"],
         max_txn_ops=flags["max_txn_ops"],
+        max_watches_per_connection=flags["max_watches_per_connection"],
+        watch_progress_notify_interval_s=flags["watch_progress_notify_interval"],
         log_level=flags["log_level"],
         enable_drills=flags["enable_drills"],
         peer_dial=dict(_peer_dial(item) for item in flags["peer_dial"]),

@@ -37,11 +37,13 @@ from raftkv.server.maintenance import MaintenanceService
 from raftkv.server.membership import Acquaintances, dial_overrides, members_of, removed_error, roster_of
 from raftkv.server.services import Services
 from raftkv.server.store import BATCH_PATH, StoreService
+from raftkv.server.watch import WATCH_PATH, WatchService
 from raftkv.statemachine import Bootstrap, StateMachine
 from raftkv.statemachine.snapshot import verify_snapshot
 from raftkv.storage import DataDir, DataMark, FlightFile, PeerRecords, Wal, WalWriter
 from raftkv.transport import PeerTransport
 from raftkv.transport.listening import add_port
+from raftkv.watch import WatchLimits
 
 log = logging.getLogger("raftkv.server")
 
@@ -168,6 +170,7 @@ class Server:
         await self._grpc.start()
         self._in_background(self._announce(), "raftkv-announce")
         self._in_background(self._watch_leader(), "raftkv-health")
+        self._in_background(self._watches.run(), "raftkv-watches")
         gc.collect()
         gc.freeze()  # What exists now stays; a collection need not look at it again.
 
@@ -221,6 +224,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         drain_s = max(DRAIN_MIN_S, stop_at - loop.time())
         draining = asyncio.create_task(self._grpc.stop(grace=drain_s + ANSWER_S))
+        self._watches.stop()  # They would go on for ever.
         await asyncio.wait([draining], timeout=DRAIN_MIN_S)
         while not draining.done() and not self.node.is_idle and loop.time() < stop_at:
             await asyncio.wait([draining], timeout=0.01)
@@ -254,6 +258,15 @@ class Server:
             FlightService(self.node, config.name),
             *(() if self._drill is None else (DrillService(self.node, self._drill),)),
         )
+        self._watches = WatchService(
+            self.node,
+            WatchLimits(
+                watches_per_connection=config.max_watches_per_connection,
+                fragment_bytes=config.max_request_bytes + GRPC_OVERHEAD_BYTES,
+            ),
+            progress_interval_s=config.watch_progress_notify_interval_s,
+            election_timeout_s=config.election_timeout_ms / 1000,
+        )
         request_bytes_max = max(BATCH_BYTES_MAX, config.max_request_bytes + GRPC_OVERHEAD_BYTES)
         server = grpc.aio.server(
             options=[*CLIENT_SERVER_OPTIONS, ("grpc.max_receive_message_length", request_bytes_max)]
@@ -263,6 +276,7 @@ class Server:
                 Services(
                     self.node,
                     {path: serve for service in services for path, serve in service.methods().items()},
+                    streams={WATCH_PATH: self._watches.watch},
                     raw=frozenset({BATCH_PATH}),
                     hold_s=HOLD_BASE_S + 2 * config.election_timeout_ms / 1000,
                 ),
