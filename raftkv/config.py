@@ -126,10 +126,6 @@ class ServerConfig:
     quota_backend_bytes: int = 2 * 1024 * MEBIBYTE
     max_request_bytes: int = 3 * MEBIBYTE // 2
     max_txn_ops: int = 128
-    max_watches_per_connection: int = 20_000
-    """A node keeps about a kilobyte for each watch."""
-    watch_progress_notify_interval_s: float = 600.0
-    """How often a watch that asked for it, and has nothing to tell, says how far it is."""
     log_level: str = "info"
     enable_drills: bool = False
     """Serve the Drill service, through which `raftkv drill` breaks this node for a while. Whoever reaches the client port can
@@ -158,9 +154,6 @@ class ServerConfig:
         _check_range("--quota-backend-bytes", self.quota_backend_bytes, MEBIBYTE, 2**40, "bytes")
         _check_range("--max-request-bytes", self.max_request_bytes, 1024, 64 * MEBIBYTE, "bytes")
         _check_range("--max-txn-ops", self.max_txn_ops, 1, 100_000, "operations")
-        _check_range("--max-watches-per-connection", self.max_watches_per_connection, 1, 1_000_000, "watches")
-        interval_ms = round(self.watch_progress_notify_interval_s * 1000)
-        _check_range("--watch-progress-notify-interval", interval_ms, 100, 86_400_000, "ms")
 
     def _check_urls(self) -> None:
         flag_of_url: dict[str, str] = {}
@@ -176,6 +169,8 @@ class ServerConfig:
                 flag_of_url[url] = flag
 
     def _check_members(self) -> None:
+        if self.initial_cluster_state not in ("new", "existing"):
+            raise ConfigError(f"--initial-cluster-state: {self.initial_cluster_state!r}; allowed are new, existing")
         if not self.initial_cluster_token:
             raise ConfigError("--initial-cluster-token: is empty; any text that tells this cluster from others will do")
         if self.initial_cluster and self.name not in self.initial_cluster:
@@ -201,8 +196,6 @@ class ServerConfig:
     @property
     def client_urls(self) -> tuple[str, ...]:
         return self.advertise_client_urls or self.listen_client_urls
-        if self.initial_cluster_state not in ("new", "existing"):
-            raise ConfigError(f"--initial-cluster-state: {self.initial_cluster_state!r}; allowed are new, existing")
 
     @property
     def members_by_name(self) -> dict[str, tuple[str, ...]]:

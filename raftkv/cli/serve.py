@@ -21,7 +21,6 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines would st
 import click
 import uvloop
 
-from raftkv.cli.options import Duration
 from raftkv.config import (
     DEFAULT_CLIENT_URL,
     DEFAULT_PEER_URL,
@@ -89,14 +88,6 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 )
 @flag("--max-request-bytes", default=3 * 1024**2 // 2, metavar="BYTES", help="Largest request.")
 @flag("--max-txn-ops", default=128, metavar="N", help="Most operations in a transaction.")
-@flag("--max-watches-per-connection", default=20_000, metavar="N", help="Most watches of one client connection.")
-@flag(
-    "--watch-progress-notify-interval",
-    default="10m",
-    type=Duration(),
-    metavar="DURATION",
-    help="How often an idle watch that asked for it says how far it is.",
-)
 @flag("--log-level", default="info", type=click.Choice(LOG_LEVELS), help="How much is logged, to stderr.")
 @flag("--enable-drills", is_flag=True, default=False, help="Let `raftkv drill` break this node on purpose.")
 @flag(
@@ -134,6 +125,7 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
         listen_peer_urls=urls("listen_peer_urls"),
         initial_advertise_peer_urls=urls("initial_advertise_peer_urls"),
         initial_cluster=parse_initial_cluster(flags["initial_cluster"]) if flags["initial_cluster"] else {},
+        initial_cluster_state=flags["initial_cluster_state"],
         initial_cluster_token=flags["initial_cluster_token"],
         heartbeat_interval_ms=flags["heartbeat_interval"],
         election_timeout_ms=flags["election_timeout"],
@@ -141,8 +133,6 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
         quota_backend_bytes=flags["quota_backend_bytes"],
         max_request_bytes=flags["max_request_bytes"],
         max_txn_ops=flags["max_txn_ops"],
-        max_watches_per_connection=flags["max_watches_per_connection"],
-        watch_progress_notify_interval_s=flags["watch_progress_notify_interval"],
         log_level=flags["log_level"],
         enable_drills=flags["enable_drills"],
         peer_dial=dict(_peer_dial(item) for item in flags["peer_dial"]),
@@ -150,7 +140,6 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
 
 
 def _peer_dial(item: str) -> tuple[str, str]:
-        initial_cluster_state=flags["initial_cluster_state"],
     name, equals, address = item.partition("=")
     host, colon, port = address.rpartition(":")
     if not (equals and name and colon and host and port.isdecimal() and 0 < int(port) < 65536):

@@ -59,11 +59,11 @@ log = logging.getLogger("raftkv.node")
 
 T = TypeVar("T")
 
+ADD_ANEW = "to use the machine again, add a new member and start it with an empty data directory"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeConfig:
-ADD_ANEW = "to use the machine again, add a new member and start it with an empty data directory"
-
     """What the shell around the core needs to know. Times in seconds."""
 
     tick_s: float = 0.01
@@ -90,10 +90,10 @@ class Node:
         cluster_id: int,
         incarnation: int,
         members: list[rpc_pb2.Member],
+        removed: frozenset[NodeId] = frozenset(),
         flight: FlightRecord | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        removed: frozenset[NodeId] = frozenset(),
         self._raft = raft
         self._config = config
         self.cluster_id = cluster_id
@@ -103,13 +103,13 @@ class Node:
         )
         self.stopped: asyncio.Future[None] = self._loop.create_future()
         self.members = members
+        self.removed = removed
+        self.members_index = raft.applied_index
+        """`members` and `removed` are as of this entry."""
         self.bytes_on_disk = 0
         """Size of the database file, as of the last commit; `bytes_in_use` without its free pages."""
         self.bytes_in_use = 0
         self.flight = flight if flight is not None else FlightRecord(run=incarnation)
-        self.removed = removed
-        self.members_index = raft.applied_index
-        """`members` and `removed` are as of this entry."""
         self.flight.observe(raft, tick_s=config.tick_s, name_of=self.name_of)
         self._succession = Succession(raft, self.inbox)
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
@@ -218,14 +218,6 @@ class Node:
         while self._raft.leader == NO_NODE:
             await self._leader_watch.next_leader()
 
-    def transfer_leadership(self, target: NodeId = NO_NODE) -> None:
-        """Ask for another leader: `target`, or the most up-to-date follower."""
-        self._raft.transfer_leadership(target)
-        self.inbox.wake()
-
-    async def hand_over(self) -> None:
-        """If this node leads and another one could, wait until that one does, or `transfer_wait_s` has passed."""
-        if self._raft.role is not RoleName.LEADER or len(self._raft.membership.voters) < 2 or self._has_stopped:
     def propose_membership(self, change: MembershipChange, data: bytes) -> int:
         """Append a change of the membership; the index of its entry.
 
@@ -238,6 +230,14 @@ class Node:
         self.inbox.wake()
         return index
 
+    def transfer_leadership(self, target: NodeId = NO_NODE) -> None:
+        """Ask for another leader: `target`, or the most up-to-date follower."""
+        self._raft.transfer_leadership(target)
+        self.inbox.wake()
+
+    async def hand_over(self) -> None:
+        """If this node leads and another one could, wait until that one does, or `transfer_wait_s` has passed."""
+        if self._raft.role is not RoleName.LEADER or len(self._raft.membership.voters) < 2 or self._has_stopped:
             return
         self.transfer_leadership()
         with suppress(TimeoutError, Unavailable):
