@@ -116,9 +116,9 @@ class ServerConfig:
     """`new`: one of the first members; `existing`: a member that was added to a running cluster, and asks it who it is."""
     initial_cluster_token: str = DEFAULT_TOKEN
     heartbeat_interval_ms: int = 50
-    election_timeout_ms: int = 500
-    """Silence before a follower campaigns: drawn from [this, 2 x this). Large enough that a node starved of CPU by
-    a full load on two cores is not taken for a dead one."""
+    election_timeout_ms: int = 300
+    """Silence before a follower campaigns, in its turn. Stretched up to twofold by silences that turned out to be nothing, so
+    that a node starved of CPU by a full load on two cores is not taken for a dead one."""
     snapshot_count: int = 10_000
     """Applied entries kept in the log for followers that lag; those further behind get a snapshot."""
     log_bytes_retained: int = 16 * MEBIBYTE
@@ -126,7 +126,21 @@ class ServerConfig:
     quota_backend_bytes: int = 2 * 1024 * MEBIBYTE
     max_request_bytes: int = 3 * MEBIBYTE // 2
     max_txn_ops: int = 128
+    max_watches_per_connection: int = 20_000
+    """A node keeps about a kilobyte for each watch."""
+    watch_progress_notify_interval_s: float = 600.0
+    """How often a watch that asked for it, and has nothing to tell, says how far it is."""
     log_level: str = "info"
+    watchdog_fsync_ms: int = 300
+    """A log write that takes longer makes this node unfit to lead. 0 turns a watchdog off."""
+    watchdog_apply_ms: int = 1_000
+    """Entries wait to be applied for longer, and none is."""
+    watchdog_loop_ms: int = 250
+    """The event loop is held up so long, several times within ten seconds."""
+    watchdog_disk_free_bytes: int = 64 * MEBIBYTE
+    """Less is free on the data directory's file system."""
+    watchdog_recovery_ms: int = 10_000
+    """Nothing was wrong for so long: the node is fit again."""
     enable_drills: bool = False
     """Serve the Drill service, through which `raftkv drill` breaks this node for a while. Whoever reaches the client port can
     then do so too."""
@@ -150,10 +164,21 @@ class ServerConfig:
                 f"--election-timeout: {self.election_timeout_ms} ms is below 5 times the --heartbeat-interval "
                 f"of {self.heartbeat_interval_ms} ms"
             )
+        for flag, value in (
+            ("--watchdog-fsync", self.watchdog_fsync_ms),
+            ("--watchdog-apply", self.watchdog_apply_ms),
+            ("--watchdog-loop", self.watchdog_loop_ms),
+            ("--watchdog-recovery", self.watchdog_recovery_ms),
+        ):
+            _check_range(flag, value, 0, 3_600_000, "ms")
+        _check_range("--watchdog-disk-free", self.watchdog_disk_free_bytes, 0, 2**50, "bytes")
         _check_range("--snapshot-count", self.snapshot_count, 1, 10**9, "entries")
         _check_range("--quota-backend-bytes", self.quota_backend_bytes, MEBIBYTE, 2**40, "bytes")
         _check_range("--max-request-bytes", self.max_request_bytes, 1024, 64 * MEBIBYTE, "bytes")
         _check_range("--max-txn-ops", self.max_txn_ops, 1, 100_000, "operations")
+        _check_range("--max-watches-per-connection", self.max_watches_per_connection, 1, 1_000_000, "watches")
+        interval_ms = round(self.watch_progress_notify_interval_s * 1000)
+        _check_range("--watch-progress-notify-interval", interval_ms, 100, 86_400_000, "ms")
 
     def _check_urls(self) -> None:
         flag_of_url: dict[str, str] = {}

@@ -21,6 +21,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines would st
 import click
 import uvloop
 
+from raftkv.cli.options import Duration
 from raftkv.config import (
     DEFAULT_CLIENT_URL,
     DEFAULT_PEER_URL,
@@ -81,15 +82,28 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 @flag("--initial-cluster-state", default="new", type=click.Choice(["new", "existing"]), help="Start or join a cluster.")
 @flag("--initial-cluster-token", default=DEFAULT_TOKEN, metavar="TOKEN", help="Tells clusters apart.")
 @flag("--heartbeat-interval", default=50, metavar="MS", help="Time between a leader's heartbeats.")
-@flag("--election-timeout", default=500, metavar="MS", help="Silence before an election; at least 5 heartbeats.")
+@flag("--election-timeout", default=300, metavar="MS", help="Silence before an election; at least 5 heartbeats.")
 @flag("--snapshot-count", default=10_000, metavar="N", help="Log entries kept for followers that lag.")
 @flag(
     "--quota-backend-bytes", default=2 * 1024**3, metavar="BYTES", help="Database size beyond which puts are refused."
 )
 @flag("--max-request-bytes", default=3 * 1024**2 // 2, metavar="BYTES", help="Largest request.")
 @flag("--max-txn-ops", default=128, metavar="N", help="Most operations in a transaction.")
+@flag("--max-watches-per-connection", default=20_000, metavar="N", help="Most watches of one client connection.")
+@flag(
+    "--watch-progress-notify-interval",
+    default="10m",
+    type=Duration(),
+    metavar="DURATION",
+    help="How often an idle watch that asked for it says how far it is.",
+)
 @flag("--log-level", default="info", type=click.Choice(LOG_LEVELS), help="How much is logged, to stderr.")
 @flag("--enable-drills", is_flag=True, default=False, help="Let `raftkv drill` break this node on purpose.")
+@flag("--watchdog-fsync", default=300, metavar="MS", help="A longer log write makes a node unfit to lead; 0: never.")
+@flag("--watchdog-apply", default=1_000, metavar="MS", help="So does a state machine that does not move for so long.")
+@flag("--watchdog-loop", default=250, metavar="MS", help="So does an event loop that is held up so long, repeatedly.")
+@flag("--watchdog-disk-free", default=64 * 1024**2, metavar="BYTES", help="So does less free space on the disk.")
+@flag("--watchdog-recovery", default=10_000, metavar="MS", help="After so long without a sign, it is fit again.")
 @flag(
     "--peer-dial", default=(), multiple=True, metavar="NAME=HOST:PORT", help="Dial a member there, not at its peer URL."
 )
@@ -133,7 +147,14 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
         quota_backend_bytes=flags["quota_backend_bytes"],
         max_request_bytes=flags["max_request_bytes"],
         max_txn_ops=flags["max_txn_ops"],
+        max_watches_per_connection=flags["max_watches_per_connection"],
+        watch_progress_notify_interval_s=flags["watch_progress_notify_interval"],
         log_level=flags["log_level"],
+        watchdog_fsync_ms=flags["watchdog_fsync"],
+        watchdog_apply_ms=flags["watchdog_apply"],
+        watchdog_loop_ms=flags["watchdog_loop"],
+        watchdog_disk_free_bytes=flags["watchdog_disk_free"],
+        watchdog_recovery_ms=flags["watchdog_recovery"],
         enable_drills=flags["enable_drills"],
         peer_dial=dict(_peer_dial(item) for item in flags["peer_dial"]),
     )
