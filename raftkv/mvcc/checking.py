@@ -75,7 +75,7 @@ def _set_hash_of_meta(file: PageFile, meta: Tree) -> int:
         for key, stored in leaf:
             if key == COUNTERS_KEY and len(stored) == _OLD_COUNTERS_BYTES:
                 raise DataDirError(f"{file.path} was written by a raftkv before 0.1.0, without checksums")
-            value = unseal(key, stored)
+            value = unseal(key, stored, file.path)
             if key == COUNTERS_KEY:
                 set_hash = COUNTERS.unpack(value)[-1]
     return set_hash

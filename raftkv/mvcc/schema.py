@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 
 from raftkv.errors import CorruptionError
 from raftkv.pb import mvcc_pb2
@@ -62,15 +63,15 @@ def seal(key: bytes, value: bytes) -> bytes:
     return value + _SEAL.pack(zlib.crc32(key + value))
 
 
-def unseal(key: bytes, stored: bytes) -> bytes:
-    """The inverse of `seal`.
+def unseal(key: bytes, stored: bytes, place: Path) -> bytes:
+    """The inverse of `seal`; `place` is for the error.
 
     Raises:
         CorruptionError
     """
     value = stored[: -_SEAL.size]
     if seal(key, value) != stored:
-        raise CorruptionError(f"the record {key!r} is damaged")
+        raise CorruptionError(f"{place}: the record {key!r} is damaged")
     return value
 
 

@@ -146,7 +146,9 @@ class Store:
 
     def _load(self, txn: lmdb.Transaction[bytes]) -> None:
         found = txn.get(COUNTERS_KEY, db=self.environment.meta)
-        counters = (1, NEVER_COMPACTED, 0, 0, 0) if found is None else COUNTERS.unpack(unseal(COUNTERS_KEY, found))
+        counters = (
+            (1, NEVER_COMPACTED, 0, 0, 0) if found is None else COUNTERS.unpack(unseal(COUNTERS_KEY, found, self._path))
+        )
         self.revision, self.compact_revision = counters[0], counters[1]
         self.removed_through = (counters[2], counters[3])
         self._set_hash = counters[4]
@@ -166,7 +168,7 @@ class Store:
         else:
             with self.environment.reader() as reader:
                 found = reader.txn.get(key, db=self.environment.meta)
-        return None if found is None else unseal(key, found)
+        return None if found is None else unseal(key, found, self._path)
 
     def metas(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
         """All such records whose key starts with `prefix`, in order."""
@@ -176,7 +178,7 @@ class Store:
                 for key, value in cursor:
                     if not key.startswith(prefix):
                         break
-                    found.append((key, unseal(key, value)))
+                    found.append((key, unseal(key, value, self._path)))
             return found
 
     def put_meta(self, key: bytes, value: bytes) -> None:
