@@ -147,6 +147,41 @@ class AsyncClient:
         """A hash of a member's keys and revisions up to `revision` (0: all), equal on all members."""
         return await self._ask(calls.hash_kv(revision), endpoint, timeout)
 
+    async def add_member(self, *peer_urls: str, learner: bool = False, timeout: float | None = None) -> Member:
+        """Add a member; then start it with these peer URLs, an empty data directory and --initial-cluster-state existing.
+
+        Raises:
+            FailedPrecondition: a URL is taken, or too few members have started.
+            Unavailable: a member does not answer ("unhealthy cluster"), or no leader was found in time.
+        """
+        return await self._run(calls.add_member(peer_urls, learner=learner), timeout)
+
+    async def remove_member(self, member: int, *, timeout: float | None = None) -> tuple[Member, ...]:
+        """Remove a member; it stops by itself. Returns those who are left.
+
+        Raises:
+            NotFound: there is no such member.
+            FailedPrecondition, Unavailable: the others would have no quorum.
+        """
+        return await self._run(calls.remove_member(member), timeout)
+
+    async def update_member(self, member: int, *peer_urls: str, timeout: float | None = None) -> tuple[Member, ...]:
+        """Give a member other peer URLs.
+
+        Raises:
+            NotFound: there is no such member.
+            FailedPrecondition: a URL is taken.
+        """
+        return await self._run(calls.update_member(member, peer_urls), timeout)
+
+    async def promote_member(self, member: int, *, timeout: float | None = None) -> tuple[Member, ...]:
+        """Have a learner vote.
+
+        Raises:
+            FailedPrecondition: it is no learner, or has not caught up yet.
+        """
+        return await self._run(calls.promote_member(member), timeout)
+
     async def move_leader(self, member: int, *, endpoint: str, timeout: float | None = None) -> None:
         """Have the leader, which serves clients at `endpoint`, hand over to the member with this id; return when that leads.
 

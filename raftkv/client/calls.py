@@ -195,6 +195,30 @@ def hash_kv(revision: int = 0) -> Operation[HashResult]:
     return Operation(kinds.HASH_KV, request.SerializeToString(), _hash_result)
 
 
+def add_member(peer_urls: Sequence[str], *, learner: bool) -> Operation[Member]:
+    """Add a member that has yet to be started."""
+    request = rpc_pb2.MemberAddRequest(peerURLs=peer_urls, isLearner=learner)
+    return Operation(kinds.MEMBER_ADD, request.SerializeToString(), lambda response: _member(response.member))
+
+
+def remove_member(member: int) -> Operation[tuple[Member, ...]]:
+    """Remove a member."""
+    request = rpc_pb2.MemberRemoveRequest(ID=member)
+    return Operation(kinds.MEMBER_REMOVE, request.SerializeToString(), _members)
+
+
+def update_member(member: int, peer_urls: Sequence[str]) -> Operation[tuple[Member, ...]]:
+    """Give a member other peer URLs."""
+    request = rpc_pb2.MemberUpdateRequest(ID=member, peerURLs=peer_urls)
+    return Operation(kinds.MEMBER_UPDATE, request.SerializeToString(), _members)
+
+
+def promote_member(member: int) -> Operation[tuple[Member, ...]]:
+    """Have a learner vote."""
+    request = rpc_pb2.MemberPromoteRequest(ID=member)
+    return Operation(kinds.MEMBER_PROMOTE, request.SerializeToString(), _members)
+
+
 def move_leader(member: int) -> Operation[None]:
     """Ask the leader to hand over."""
     request = rpc_pb2.MoveLeaderRequest(targetID=member)
@@ -282,16 +306,18 @@ def _status(response: rpc_pb2.StatusResponse) -> Status:
     )
 
 
-def _members(response: rpc_pb2.MemberListResponse) -> tuple[Member, ...]:
-    return tuple(
-        Member(
-            id=member.ID,
-            name=member.name,
-            peer_urls=tuple(member.peerURLs),
-            client_urls=tuple(member.clientURLs),
-            is_learner=member.isLearner,
-        )
-        for member in response.members
+def _members(response: Any) -> tuple[Member, ...]:
+    """From any response that holds the member table."""
+    return tuple(_member(member) for member in response.members)
+
+
+def _member(member: rpc_pb2.Member) -> Member:
+    return Member(
+        id=member.ID,
+        name=member.name,
+        peer_urls=tuple(member.peerURLs),
+        client_urls=tuple(member.clientURLs),
+        is_learner=member.isLearner,
     )
 
 

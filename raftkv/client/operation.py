@@ -60,6 +60,17 @@ HASH_KV: Final = Kind(
     name="hash_kv", path="/etcdserverpb.Maintenance/HashKV", parse=rpc_pb2.HashKVResponse.FromString, reads=True
 )
 
+_CLUSTER: Final = "/etcdserverpb.Cluster/"
+MEMBER_ADD: Final = Kind(name="member_add", path=_CLUSTER + "MemberAdd", parse=rpc_pb2.MemberAddResponse.FromString)
+MEMBER_REMOVE: Final = Kind(
+    name="member_remove", path=_CLUSTER + "MemberRemove", parse=rpc_pb2.MemberRemoveResponse.FromString
+)
+MEMBER_UPDATE: Final = Kind(
+    name="member_update", path=_CLUSTER + "MemberUpdate", parse=rpc_pb2.MemberUpdateResponse.FromString
+)
+MEMBER_PROMOTE: Final = Kind(
+    name="member_promote", path=_CLUSTER + "MemberPromote", parse=rpc_pb2.MemberPromoteResponse.FromString
+)
 MOVE_LEADER: Final = Kind(
     name="move_leader", path="/etcdserverpb.Maintenance/MoveLeader", parse=rpc_pb2.MoveLeaderResponse.FromString
 )
