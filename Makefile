@@ -55,6 +55,9 @@ power-cuts: $(STAMP) ## Cut the power of one, two or three of three nodes under 
 damage: $(STAMP) ## Flip bits in, and cut, every kind of file of a member: FLIPS=1000 TRUNCATIONS=1000
 	@$(BIN)/python -m tests.storage_faults.damage --flips $(or $(FLIPS),1000) --truncations $(or $(TRUNCATIONS),1000) --jobs $(WORKERS) $(ARGS)
 
+disk-errors: $(STAMP) ## Fail each fsync, fdatasync and pwrite64 of a node in turn (needs strace)
+	@$(BIN)/python -m tests.storage_faults.disk_errors $(ARGS)
+
 crash-points: $(STAMP) ## Kill a process at each of its disk system calls and open what is left (needs strace)
 	@$(BIN)/python -m tests.storage_faults.crash_points
 

@@ -24,14 +24,23 @@ from tests.storage_faults.strace import under_strace
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "unlink", "ftruncate", "truncate", "fallocate", "mkdir")
 
 
-def run(directory: Path, *faults: str, log: str = "/dev/null") -> list[tuple[str, int]]:
-    """Run the driver; what it promised."""
+def attempt(directory: Path, *faults: str, log: str = "/dev/null") -> tuple[list[tuple[str, int]], int, str]:
+    """Run the driver; what it promised, its exit status, and its last line on stderr."""
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "tests.storage_faults.driver", str(directory), str(writing)]
     with open(reading) as reports:
-        subprocess.run(under_strace(command, *faults, log=log), pass_fds=[writing], stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(
+            under_strace(command, *faults, log=log), pass_fds=[writing], stderr=subprocess.PIPE, text=True, check=False
+        )
         os.close(writing)
-        return [(line.split()[0], int(line.split()[1])) for line in reports if line.endswith("\n")]
+        promised = [(line.split()[0], int(line.split()[1])) for line in reports if line.endswith("\n")]
+    said = done.stderr.strip().splitlines() or [""]
+    return promised, done.returncode, said[-1]
+
+
+def run(directory: Path, *faults: str, log: str = "/dev/null") -> list[tuple[str, int]]:
+    """Run the driver; what it promised."""
+    return attempt(directory, *faults, log=log)[0]
 
 
 def count_calls(directory: Path) -> Counter[str]:
