@@ -28,7 +28,7 @@ test: $(STAMP) ## Run the test suite
 SEEDS ?= 1000
 FIRST ?= 0
 TIER ?= 1
-sim: $(STAMP) ## Simulate SEEDS=... clusters from seed FIRST=... on, TIER=1: cores in virtual time
+sim: $(STAMP) ## Simulate SEEDS=... clusters from seed FIRST=... on; TIER=1: cores, TIER=2: whole nodes, in virtual time
 	@$(BIN)/python -m tests.sim --tier $(TIER) --seeds $(SEEDS) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
 
 mutants: $(STAMP) ## Plant every known bug: which seed of the simulator catches it, how fast

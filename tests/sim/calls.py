@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raftkv.errors import RaftkvError
+from raftkv.errors import LEADER_CHANGED, RaftkvError
 from raftkv.raft import Message
 
 
@@ -28,6 +28,11 @@ class Call:
 
     def set_exception(self, error: RaftkvError) -> None:
         self.set_result(error)
+
+    @property
+    def is_done_for(self) -> bool:
+        """It took effect: as the answer says, or a snapshot that has swallowed the answer."""
+        return isinstance(self.outcome, list) or getattr(self.outcome, "message", "") == LEADER_CHANGED
 
     def give_up(self) -> None:
         self.is_done = True

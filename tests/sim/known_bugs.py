@@ -1,4 +1,4 @@
-"""Bugs that fresh implementations of Raft make, as patches over the core. The simulator must catch every one.
+"""Bugs that fresh implementations of Raft make, as patches over core and node. The simulator must catch every one.
 
 A bug has the number it carries in the project's list of known bugs, and a patch that puts it into the running process until
 `planted` ends. Nothing of this is in the shipped code, so the patches reach into private parts: if the core changes and one
@@ -14,7 +14,7 @@ from an earlier term was planted and not caught in 800 seeds; a named test of th
 
 from __future__ import annotations
 
-from tests.sim import bugs_elections, bugs_log, bugs_of_ours, bugs_requests
+from tests.sim import bugs_elections, bugs_log, bugs_nodes, bugs_of_ours, bugs_requests
 from tests.sim.planting import BUGS, KnownBug, planted
 
-__all__ = ["BUGS", "KnownBug", "bugs_elections", "bugs_log", "bugs_of_ours", "bugs_requests", "planted"]
+__all__ = ["BUGS", "KnownBug", "bugs_elections", "bugs_log", "bugs_nodes", "bugs_of_ours", "bugs_requests", "planted"]

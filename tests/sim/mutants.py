@@ -8,9 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TextIO
 
-from tests.sim.checkers import Violation
 from tests.sim.known_bugs import BUGS, KnownBug, planted
-from tests.sim.tier_one.run import Run
+from tests.sim.tiers import Failure, run_seed
 
 SEEDS_MAX = 400
 
@@ -28,15 +27,9 @@ def hunt(known: KnownBug, *, seeds_max: int = SEEDS_MAX) -> Caught | None:
     started = time.monotonic()
     with planted(known):
         for count, seed in enumerate([known.seed, *range(seeds_max - 1)], start=1):
-            try:
-                Run(seed).run()
-            except Violation as violation:
-                by = violation.name
-            except AssertionError as error:
-                by = f"assert: {str(error)[:60]}"
-            else:
-                continue
-            return Caught(seed, by, count, time.monotonic() - started)
+            result = run_seed(known.tier, seed)
+            if isinstance(result, Failure):
+                return Caught(seed, result.name, count, time.monotonic() - started)
     return None
 
 
@@ -44,20 +37,25 @@ def main(out: TextIO = sys.stdout) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS_MAX, help="per bug, at most (default: %(default)s)")
     parser.add_argument("--only", default="", help="bugs whose name contains this")
+    parser.add_argument("--tier", type=int, default=0, help="only bugs for this tier of the simulator")
     arguments = parser.parse_args()
-    chosen = [known for known in sorted(BUGS, key=lambda known: known.number) if arguments.only in known.name]
+    chosen = [
+        known
+        for known in sorted(BUGS, key=lambda known: (known.number, known.tier))
+        if arguments.only in known.name and arguments.tier in (0, known.tier)
+    ]
     missed = 0
-    print(f"{'bug':<63} {'seconds':>7} {'seeds':>5}  caught by", file=out)
+    print(f"{'bug':<63} {'tier':>4} {'seconds':>7} {'seeds':>5}  caught by", file=out)
     for known in chosen:
         caught = hunt(known, seeds_max=arguments.seeds)
         label = f"{known.number:>2} {known.name}"
         if caught is None:
             missed += 1
-            print(f"{label:<63} {'-':>7} {arguments.seeds:>5}  NOT CAUGHT", file=out, flush=True)
+            print(f"{label:<63} {known.tier:>4} {'-':>7} {arguments.seeds:>5}  NOT CAUGHT", file=out, flush=True)
         else:
             seconds = f"{caught.elapsed_s:.1f}"
             print(
-                f"{label:<63} {seconds:>7} {caught.seeds_tried:>5}  {caught.by} (seed {caught.seed})",
+                f"{label:<63} {known.tier:>4} {seconds:>7} {caught.seeds_tried:>5}  {caught.by} (seed {caught.seed})",
                 file=out,
                 flush=True,
             )

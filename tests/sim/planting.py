@@ -16,6 +16,8 @@ class KnownBug:
     number: int
     name: str
     plant: Callable[[Planter], None]
+    tier: int
+    """Of the simulator that catches it."""
     seed: int
     """Where the hunt begins: with the seed that caught it last."""
 
@@ -23,9 +25,11 @@ class KnownBug:
 BUGS: list[KnownBug] = []
 
 
-def bug(number: int, *, seed: int = 0) -> Callable[[Callable[[Planter], None]], Callable[[Planter], None]]:
+def bug(
+    number: int, *, seed: int = 0, tier: int = 1
+) -> Callable[[Callable[[Planter], None]], Callable[[Planter], None]]:
     def register(plant: Callable[[Planter], None]) -> Callable[[Planter], None]:
-        BUGS.append(KnownBug(number, plant.__name__, plant, seed))
+        BUGS.append(KnownBug(number, plant.__name__, plant, tier, seed))
         return plant
 
     return register

@@ -268,5 +268,5 @@ class Scenario(ABC):
             raise Violation("quiet after healing", f"{leader} led term {term}, now it is {leader.raft.term}")
         if leader.raft.last_index > before + 2 * len(calls):
             raise Violation("quiet after healing", f"{len(calls)} writes, {leader.raft.last_index - before} entries")
-        if not all(isinstance(call.outcome, list) for call in calls) or not self._is_level():
+        if not all(call.is_done_for for call in calls) or not self._is_level():
             raise Violation("writes succeed after healing", f"in term {term} under {leader}")

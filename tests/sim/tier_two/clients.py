@@ -68,22 +68,24 @@ class Clients:
             if not self.is_active:
                 return
             member = self._members[bound or rng.choice(nodes)]
-            if not await self._perform(name, member, self.menu.draw(), rng.choice(TIMEOUTS_S)):
+            asked = self.menu.draw()
+            error = await self._perform(name, member, asked, rng.choice(TIMEOUTS_S))
+            if _is_unknown(asked, error):  # The client id is spent.
                 name = self._new_name()
 
-    async def _perform(self, name: str, member: Member, asked: Asked, timeout_s: float) -> bool:
-        """Do and record it. False: its outcome is unknown, so the client id is spent."""
+    async def _perform(self, name: str, member: Member, asked: Asked, timeout_s: float) -> RequestError | None:
+        """Do and record it."""
         call = self.recorder.now()
         self._in_flight[name] = (call, asked)
         try:
             result = asked.told(await self.ask(member, asked, timeout_s))
         except RequestError as error:
-            if asked.command is not None and error.outcome is not Outcome.NOT_APPLIED:
+            if _is_unknown(asked, error):
                 asked.group.unknown += 1
                 self.recorder.never_returned(name, call, asked.op, asked.args)
-                return False
-            self.recorder.refused(name, call, asked.op, asked.args, str(error))
-            return True
+            else:
+                self.recorder.refused(name, call, asked.op, asked.args, str(error))
+            return error
         finally:
             del self._in_flight[name]
         self.recorder.returned(name, call, asked.op, asked.args, result)
@@ -92,7 +94,7 @@ class Clients:
             self.acknowledged += 1
         else:
             self.reads += 1
-        return True
+        return None
 
     async def ask(self, member: Member, asked: Asked, timeout_s: float) -> Any:
         """One request to one node. Raises RequestError."""
@@ -136,12 +138,8 @@ class Clients:
 
     async def put_once(self, call: Call, member: Member, asked: Asked, timeout_s: float) -> None:
         name = self._new_name()
-        before = self.acknowledged
-        await self._perform(name, member, asked, timeout_s)
-        if self.acknowledged > before:
-            call.set_result([])
-        else:
-            call.give_up()
+        error = await self._perform(name, member, asked, timeout_s)
+        call.set_result([] if error is None else error)
 
     def abandon(self) -> None:
         """The run ends while some still wait: what came of it, nobody knows."""
@@ -183,6 +181,11 @@ class Clients:
     def _new_name(self) -> str:
         self._names += 1
         return f"c{self._names}"
+
+
+def _is_unknown(asked: Asked, error: RequestError | None) -> bool:
+    """Whether it may have been done, or may still be."""
+    return error is not None and asked.command is not None and error.outcome is not Outcome.NOT_APPLIED
 
 
 def _settle(reply: asyncio.Future[Any], result: Any) -> None:

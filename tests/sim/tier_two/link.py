@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raftkv.errors import CorruptionError, PeerError
-from raftkv.node.events import SnapshotReceived
 from raftkv.pb import rpc_pb2
 from raftkv.raft import InstallSnapshot, Message
 from raftkv.statemachine import verify_snapshot
@@ -71,5 +70,4 @@ class Link:
             verify_snapshot(copy)
         except CorruptionError as error:
             raise Violation("snapshots are whole", f"{member} received a bad one: {error}") from error
-        member.say_received(message)
-        member.process.run(member.node.inbox.post, SnapshotReceived(message, copy))
+        member.snapshot_received(message, copy)

@@ -95,6 +95,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._world = world
         self._job_delay = job_delay
         self.complaints: list[dict[str, Any]] = []
+        self._world_itself = Process(lambda: None)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -157,9 +158,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[Any]:
         task = asyncio.Task(coro, loop=self, name=name, context=context)
         process = PROCESS.get(None) if context is None else context.get(PROCESS)
-        if process is not None:
-            process.add_task(task)
+        (process or self._world_itself).add_task(task)
         return task
+
+    def end(self) -> None:
+        """Nobody waits for anything any more."""
+        self._world_itself.kill()
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """The job is done at once, later."""

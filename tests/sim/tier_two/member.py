@@ -11,10 +11,10 @@ from typing import Any
 
 from raftkv.errors import StorageError
 from raftkv.node import ApplyQueue, Node, NodeConfig, recover_raft
-from raftkv.node.events import Failed, PeerDead, PeerLost, Received
+from raftkv.node.events import Failed, PeerDead, PeerLost, Received, SnapshotReceived
 from raftkv.node.snapshots import empty_directory
 from raftkv.pb import rpc_pb2
-from raftkv.raft import Membership, MembershipChange, MembershipChangeRefused, Message, RaftConfig
+from raftkv.raft import InstallSnapshot, Membership, MembershipChange, MembershipChangeRefused, Message, RaftConfig
 from raftkv.statemachine import Bootstrap, StateMachine, StoreLimits
 from raftkv.storage import DataDir, Identity, WalOptions, WalQueue
 from tests.sim.calls import describe
@@ -71,6 +71,8 @@ class Member:
         self.proposed_membership = False
         self.view: View | None = None
         self.death_expected = False
+        self.dies_installing = False
+        """It will not survive the next snapshot that it receives, if it has not been restarted by then."""
         self._initial = initial
         self._table = table
         self._directory = directory / f"n{node}"
@@ -137,7 +139,7 @@ class Member:
         self._note_configuration()
         watch_core(self)
         self._start_node(wal)
-        self.is_up, self.death_expected = True, False
+        self.is_up, self.death_expected, self.dies_installing = True, False, False
         if world.trace is not None:
             applied = self.machine.applied_index
             world.say(
@@ -274,7 +276,7 @@ class Member:
 
     def recover(self) -> None:
         """Whatever ailed it is over: it runs, and its disk is quick and sound from now on."""
-        self.slow_disk = 1
+        self.slow_disk, self.dies_installing = 1, False
         if self.is_up and self.death_expected:
             self._end(lost_power=True)
         if not self.is_up:
@@ -284,10 +286,11 @@ class Member:
         self.process.run(self.log.recover)
 
     def disk_fails(self) -> None:
-        """The next thing the log asks of the disk fails."""
+        """The log's next write fails, or its next sync."""
+        failing = self.world.rng.choice(("write", "sync"))
 
         def fail(operation: str, path: Path) -> None:
-            if operation in ("write", "sync") and path.parent.name == "wal":
+            if operation == failing and path.parent.name == "wal":
                 raise OSError(5, "Input/output error")
 
         self.death_expected = True
@@ -335,6 +338,18 @@ class Member:
     def compact_now(self) -> None:
         """The next commit comes now, and with it a look at the log."""
         self.process.run(self.node.run, _commit)
+
+    def snapshot_received(self, message: InstallSnapshot, path: Path) -> None:
+        self.say_received(message)
+        self._post(SnapshotReceived(message, path))
+        if self.dies_installing:
+            self.dies_installing = False
+            moment = self.world.rng.randrange(1, 2 * (self.world.swarm.apply_delay + self.world.swarm.save_delay))
+            self.world.after(moment, self._die, self.process)
+
+    def _die(self, process: Process) -> None:
+        if self.is_up and process is self.process and self.world.is_hostile:
+            self.crash()
 
     def _post(self, event: Any) -> None:
         if self.is_up:

@@ -43,6 +43,15 @@ class NodeNemesis(Nemesis):
             self._say(f"the disk of {member} hangs for {duration // MS} ms")
             member.disk_hangs(duration)
 
+    def crash_installing(self) -> None:
+        """One that lags dies when its snapshot has come."""
+        up = self._up()
+        if up:
+            member = min(up, key=lambda member: member.raft.last_index)
+            self._say(f"{member} will die of its next snapshot")
+            member.dies_installing = True
+            self._world.after(self._world.seldom(4 * ELECTION_TIMEOUT), self._restart, member)
+
     def compact_keys(self) -> None:
         """A client compacts the key space."""
         self._compact_keys()

@@ -54,11 +54,12 @@ class Run(Scenario):
     def run(self) -> Result:
         """Raises Violation, or whatever a node asserts."""
         with _directory() as self._directory, self.loop.running(), _quiet():
-            self.populate()
-            self.clients = Clients(self.world, self.loop, self.members, self.afflictions, self.states)
             try:
+                self.populate()
+                self.clients = Clients(self.world, self.loop, self.members, self.afflictions, self.states)
                 return super().run()
             finally:
+                self.loop.end()
                 for member in self.members.values():
                     member.end()
 

@@ -29,7 +29,7 @@ class Afflictions:
     clients: int
 
 
-EXTRA_FAULTS = {"disk_error": 1.0, "disk_hangs": 1.0, "compact_keys": 2.0}
+EXTRA_FAULTS = {"disk_error": 1.0, "disk_hangs": 1.0, "compact_keys": 2.0, "crash_installing": 2.0}
 
 
 def draw_afflictions(rng: random.Random) -> Afflictions:
