@@ -327,6 +327,21 @@ class LocalCluster:
         """
         self._signal(names, SIGCONT, ProcessState.RUNNING)
 
+    def make_empty(self, name: str) -> None:
+        """End a node whose member was removed, and remove its data: it is started next as a member that joins.
+
+        Raises:
+            LabError: there is no such node.
+        """
+        with self._edit() as state:
+            node = self._node(state, name)
+            if node.process is not None:
+                end_all([node.process], grace_s=0)
+            self._reap(node)
+            node.ended = "stopped"
+            node.joined = True
+            shutil.rmtree(self.data_path(name), ignore_errors=True)
+
     def restart(self, *names: str, deadline_s: float = READY_DEADLINE_S) -> None:
         """Stop nodes that run, one after the other, and start each again with its data.
 

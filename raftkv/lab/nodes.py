@@ -127,7 +127,7 @@ class Launcher:
             "--listen-peer-urls": node.peer_url,
             "--initial-advertise-peer-urls": node.peer_url,
             "--initial-cluster": ",".join(f"{other.name}={other.peer_url}" for other in state.nodes.values()),
-            "--initial-cluster-state": "new",
+            "--initial-cluster-state": "existing" if node.joined else "new",
             "--initial-cluster-token": state.token,
         }
         through_proxy = [

@@ -35,6 +35,7 @@ class NodeState:
         ended: why *we* ended its process: "stopped" or "killed"; None while it should be running.
         log_offset: where in its log file the last start begins.
         starts: how often it was started.
+        joined: it was added to the running cluster: its flags say so.
     """
 
     name: str
@@ -44,6 +45,7 @@ class NodeState:
     ended: str | None = None
     log_offset: int = 0
     starts: int = 0
+    joined: bool = False
 
     @property
     def client_url(self) -> str:
