@@ -35,6 +35,7 @@ COMMANDS = {
         help="Three nodes, a murdered leader, nothing lost.",
         extra=EXTRA_BY_COMMAND["demo"],
     ),
+    "drill": Lazy(module="raftkv.cli.drill", name="drill", help="Break the cluster on purpose, and prove the outcome."),
     "version": Lazy(module="raftkv.cli.version", name="version", help="Version of raftkv and of the API."),
     "completion": Lazy(module="raftkv.cli.completion", name="completion", help="Completion script for a shell."),
 }
