@@ -26,6 +26,9 @@ STOOD_STILL_S = 0.25
 """A loop that stood still so long may have cost the leadership."""
 
 
+UNHEARD = "it was not heard, and heard others"
+DEAF = "it heard too few, and was heard"
+"""Details of CUT_OFF: which direction was cut."""
 _OF_A_START = frozenset({"start", "campaign", "answer", "counted", "step-down", "leader"})
 
 
@@ -76,7 +79,7 @@ class Failover:
         previous: who led before; empty if nobody did.
         leader: who leads now; empty if nobody does: it is still going on.
         term: the new leader's, or the one that was last asked for.
-        began_at: the first sign of it.
+        began_at: the beginning of the outage, or the first sign of it.
         led_at: when the new leader led.
         outage_s: from the last sign of the old leader, as the new one saw it, until that led.
         known_s: from then until the last of those whose record is at hand knew.
@@ -113,7 +116,7 @@ class _Explanation:
         self._old = previous.leader if previous else ""
         self._previous = previous
         self._current = current
-        self._nodes = {event.node for event in timeline.events}
+        self._nodes = set(timeline.nodes)
         start = previous.position if previous else 0
         stop = current.position if current else end
         self._stop_at = current.at if current else timeline.events[-1].at
@@ -128,6 +131,8 @@ class _Explanation:
         cause, detail = self._cause()
         events = self._story(cause)
         silent_s = self._silence()
+        outage_s = self._outage(cause, silent_s)
+        began_at = events[0].at if events else self._stop_at
         polls = [int(event.get("for_term", 0)) for event in self._before if event.kind == "campaign"]
         return Failover(
             cause=cause,
@@ -135,9 +140,9 @@ class _Explanation:
             previous=self._old,
             leader=current.leader if current else "",
             term=current.term if current else max(polls, default=0),
-            began_at=events[0].at if events else self._stop_at,
+            began_at=min(began_at, self._stop_at - outage_s) if current and outage_s is not None else began_at,
             led_at=current.at if current else None,
-            outage_s=self._outage(cause, silent_s),
+            outage_s=outage_s,
             known_s=self._known(),
             stood_still_s=self._stood_still(),
             silent_s=silent_s,
@@ -182,9 +187,9 @@ class _Explanation:
         """Of a cut: whether the old leader heard others that did not hear it, or was heard by others it did not hear."""
         poll = self._first_poll()
         if poll is not None and any(event.at >= poll.at for event in self._of_old("answer")):
-            return "it was not heard, and heard others"
+            return UNHEARD
         if any(event.kind == "resigned" for event in self._before):
-            return "it heard too few, and was heard"
+            return DEAF
         return ""
 
     def _everybody_started(self) -> bool:

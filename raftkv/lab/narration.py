@@ -15,10 +15,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from raftkv.lab.explanation import Cause, Failover
+from raftkv.lab.explanation import DEAF, Cause, Failover
 from raftkv.lab.incidents import Absence
 from raftkv.lab.timeline import Placed
 
+_SILENCES = frozenset({Cause.HUNG, Cause.CUT_OFF, Cause.SILENT, Cause.SICK})
 TOGETHER_S = 0.5
 """What several nodes saw of one peer within this is told in one line."""
 
@@ -124,7 +125,7 @@ def absence(one: Absence) -> str:
 def story(failover: Failover) -> list[Line]:
     """How it went, with what several nodes saw of the same thing in one line."""
     told: set[int] = set()
-    lines: list[Line] = []
+    lines = _last_word(failover)
     events = failover.events
     for position, event in enumerate(events):
         if position in told:
@@ -144,6 +145,15 @@ def story(failover: Failover) -> list[Line]:
         told.update(used)
         lines.append(Line(event.at, text, event.contradicts))
     return lines
+
+
+def _last_word(failover: Failover) -> list[Line]:
+    """A silence has no event at its beginning: it is told from what was found later."""
+    if failover.outage_s is None or failover.cause not in _SILENCES or failover.began_at >= failover.events[0].at:
+        return []
+    if failover.detail == DEAF:
+        return [Line(failover.began_at, f"{failover.previous} last heard from a quorum")]
+    return [Line(failover.began_at, f"{failover.previous} was last heard by {failover.leader}")]
 
 
 def _lost(event: Placed, rest: Sequence[tuple[int, Placed]]) -> tuple[str, list[int]]:
@@ -218,6 +228,8 @@ def _since(failover: Failover) -> str:
             return f"{took} after the connection to {failover.previous} broke"
         case Cause.STOPPED | Cause.MOVED | Cause.SICK:
             return f"{took} after {failover.previous} began to hand over"
+        case _ if failover.detail == DEAF:
+            return f"{took} after {failover.previous} last heard from a quorum"
         case _ if failover.silent_s is not None:
             return f"{took} after the last word of {failover.previous}"
         case _:
@@ -330,6 +342,13 @@ def _step_down(event: Placed) -> str:
         "unfit": "it was not fit to lead",
     }.get(str(event.get("cause")), str(event.get("cause")))
     if event.get("role") == "leader":
+        heard = [
+            f"{peer} {duration(ms / 1000)}" for peer, ms in (event.get("heard_ms") or {}).items() if ms is not None
+        ]
+        links = event.get("links") or {}
+        if event.get("cause") == "no quorum" and heard:
+            why += f"; last heard {', '.join(heard)} before"
+            why += ", connections still up" if set(links.values()) == {"up"} else ""
         return f"{event.node} stopped leading term {event.get('from_term')}: {why}{_own_trouble(event)}"
     return f"{event.node} gave up its campaign: {why}"
 

@@ -26,6 +26,7 @@ from typing import Any
 
 CONTRADICTION_S = 0.0005
 """An event that stands behind one which is later by more than this, is marked."""
+NEIGHBOURS = 8
 READER = ""
 """Stands for the clock of whoever asked the nodes."""
 
@@ -177,7 +178,7 @@ def merge(records: Sequence[Record]) -> Timeline:
     bounds = _clock_bounds(records)
     reference, corrections = _corrections(records, bounds)
     placed = {
-        event.key: Placed(event, event.at - _nearest(corrections.get(record.node, ()), event.at))
+        event.key: Placed(event, event.at - _correction(corrections.get(record.node, ()), event.at))
         for record in records
         for event in record.events
     }
@@ -323,7 +324,11 @@ def _clock_bounds(records: Sequence[Record]) -> dict[tuple[str, str], list[Bound
             low, high = record.reader.low, record.reader.high
             bounds[READER, record.node].append(record.reader)
             bounds[record.node, READER].append(Bounds(at=record.reader.at, low=-high, high=-low))
-    return bounds
+    return {pair: sorted(samples, key=_at) for pair, samples in bounds.items()}
+
+
+def _correction(samples: Sequence[Bounds], at: float) -> float:
+    return _nearest(samples, at).middle if samples else 0.0
 
 
 def _corrections(
@@ -333,7 +338,9 @@ def _corrections(
     nodes = sorted(record.node for record in records)
     if not nodes:
         return "", {}
-    against = {node: {other: _against(node, other, bounds) for other in nodes if other != node} for node in nodes}
+    against = {
+        node: {other: _against(node, other, bounds, nodes) for other in nodes if other != node} for node in nodes
+    }
     disagreement = {
         node: sum(any(sample.middle for sample in samples) for samples in others.values())
         for node, others in against.items()
@@ -342,19 +349,25 @@ def _corrections(
     return reference, {other: samples for other, samples in against[reference].items() if samples}
 
 
-def _against(reference: str, node: str, bounds: Mapping[tuple[str, str], Sequence[Bounds]]) -> list[Bounds]:
-    """Bounds of `node` ahead of `reference`, from exchanges between the two and from what the reader saw of both."""
+def _against(
+    reference: str, node: str, bounds: Mapping[tuple[str, str], Sequence[Bounds]], nodes: Sequence[str]
+) -> list[Bounds]:
+    """Bounds of `node` ahead of `reference`: from exchanges between the two, and from those that a third one had with both."""
     samples = list(bounds.get((reference, node), ()))
-    samples += [
-        Bounds(at=one.at, low=one.low + other.low, high=one.high + other.high)
-        for one in bounds.get((READER, node), ())
-        for other in bounds.get((reference, READER), ())
-    ]
-    return sorted(samples, key=lambda sample: sample.at)
+    for third in (READER, *nodes):
+        near = bounds.get((reference, third), ())
+        for one in bounds.get((third, node), ()) if near else ():
+            other = _nearest(near, one.at)
+            samples.append(Bounds(at=one.at, low=one.low + other.low, high=one.high + other.high))
+    return sorted(samples, key=_at)
 
 
-def _nearest(samples: Sequence[Bounds], at: float) -> float:
-    if not samples:
-        return 0.0
-    position = bisect_left([sample.at for sample in samples], at)
-    return min(samples[max(0, position - 1) : position + 1], key=lambda sample: abs(sample.at - at)).middle
+def _nearest(samples: Sequence[Bounds], at: float) -> Bounds:
+    """Of some in order of time: the nearest to a moment, the surest among those that are about equally near."""
+    position = bisect_left(samples, at, key=_at)
+    around = samples[max(0, position - NEIGHBOURS) : position + NEIGHBOURS]
+    return min(around, key=lambda sample: (round(abs(sample.at - at), 1), sample.high - sample.low))
+
+
+def _at(sample: Bounds) -> float:
+    return sample.at
