@@ -3,7 +3,7 @@
 A plan is a few faults, each held for a while; the next one comes on top of it, or after everything was made good. Which faults, and
 for how long, follows from the seed. Which node leads then does not, so a seed repeats a plan and not a run.
 
-Not here yet: a slow or full disk, changes of membership, and leadership transferred by request.
+Not here: a full disk and power cuts, which need disks of their own (`tests/storage_faults`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import raftkv
 from raftkv.errors import RequestError
 from raftkv.lab.cluster import LocalCluster
 from raftkv.lab.links import Mode, Rule
+from tests.nemesis import disks
+from tests.nemesis.members import Slots
 
 HOLD_S = (0.2, 2.5)
 COMPACT_TIMEOUT_S = 2.0
+MOVE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +34,11 @@ class Step:
     alone: bool
 
 
-def draw_plan(rng: random.Random, *, faults: list[str] | None = None) -> list[Step]:
-    """One to three faults."""
+def draw_plan(rng: random.Random, *, faults: list[str] | None = None, single: bool = False) -> list[Step]:
+    """One to three faults, or a single one."""
     names = faults or list(FAULTS)
-    return [
-        Step(fault=rng.choice(names), hold_s=rng.uniform(*HOLD_S), alone=rng.random() < 0.5)
-        for _ in range(rng.choice([1, 1, 2, 2, 3]))
-    ]
+    count = 1 if single else rng.choice([1, 1, 2, 2, 3])
+    return [Step(fault=rng.choice(names), hold_s=rng.uniform(*HOLD_S), alone=rng.random() < 0.5) for _ in range(count)]
 
 
 class Nemesis:
@@ -46,6 +47,8 @@ class Nemesis:
     def __init__(self, cluster: LocalCluster, rng: random.Random) -> None:
         self.cluster = cluster
         self.rng = rng
+        self.slots = Slots(cluster)
+        self.tracers = disks.Tracers()
 
     def do(self, fault: str) -> str:
         """Raises LabError."""
@@ -53,7 +56,8 @@ class Nemesis:
 
     def restore(self) -> None:
         """Make everything good: wake, heal, start, in some order. Raises LabError: a node does not come back."""
-        wake, dead = self._names_that_are("paused"), self._dead()
+        self.tracers.release()
+        wake, dead = self._names_that_are("paused"), [name for name in self._dead() if name not in self.slots.away]
         steps: list[Callable[[], None]] = [
             lambda: self.cluster.resume(*wake) if wake else None,
             self.cluster.heal,
@@ -62,11 +66,16 @@ class Nemesis:
         self.rng.shuffle(steps)
         for step in steps:
             step()
-        self.cluster.wait_ready()
+        self.cluster.wait_ready([name for name in self.cluster.names if name not in self.slots.away])
+        self.slots.make_whole()
+
+    def release(self) -> None:
+        """Let go of what this process holds; the cluster may stay broken."""
+        self.tracers.release()
 
     def crashed(self) -> list[str]:
-        """Nodes that have ended by themselves: never right."""
-        return self._names_that_are("crashed")
+        """Nodes that have ended by themselves: never right, but for a member that was removed."""
+        return [name for name in self._names_that_are("crashed") if name not in self.slots.away]
 
     # Processes.
 
@@ -153,6 +162,40 @@ class Nemesis:
             self.cluster.heal()
         return f"cut off {name} six times for a moment"
 
+    # Disks.
+
+    def slow_disk(self) -> str:
+        return self._slow_down(self.rng.choice([0.02, 0.1, 0.4]))
+
+    def hung_disk(self) -> str:
+        return self._slow_down(disks.HANG_S)
+
+    # Members and leadership.
+
+    def replace_one(self) -> str:
+        return self.slots.replace(self._some(1)[0])
+
+    def replace_leader(self) -> str:
+        return self.slots.replace(self._leader())
+
+    def learner(self) -> str:
+        return self.slots.replace(self._some(1)[0], learner=True)
+
+    def remove_one(self) -> str:
+        return self.slots.remove(self._some(1)[0])
+
+    def move_leader(self) -> str:
+        """Ask the leader to hand over, to somebody who may be dead."""
+        leader = self._leader()
+        successor = self.rng.choice(self._others(leader))
+        try:
+            with raftkv.connect(",".join(self.cluster.endpoints.values())) as kv:
+                target = self.slots.id_of(successor)
+                kv.move_leader(target, endpoint=self.cluster.endpoint(leader), timeout=MOVE_TIMEOUT_S)
+        except (RequestError, KeyError) as error:
+            return f"asked {leader} in vain to hand over to {successor}: {error}"
+        return f"had {leader} hand over to {successor}"
+
     # Data.
 
     def compact(self) -> str:
@@ -194,6 +237,16 @@ class Nemesis:
         self.cluster.pause(*running)
         return f"paused {', '.join(running)}"
 
+    def _slow_down(self, delay_s: float) -> str:
+        if not disks.is_possible():
+            return "no strace: the disk stays as it is"
+        name = self._leader() if self.rng.random() < 0.5 else self._some(1)[0]
+        pid = self.cluster.pid(name)
+        if pid is None:
+            return f"{name} is dead, and so is its disk"
+        self.tracers.slow_down(pid, delay_s)
+        return f"hung the disk of {name}" if delay_s == disks.HANG_S else f"slowed the disk of {name} by {delay_s:g} s"
+
     def _cut_off(self, name: str, mode: Mode) -> str:
         self.cluster.partition([[name], self._others(name)], mode=mode)
         return f"{'cut off' if mode is Mode.CUT else 'reset all links of'} {name}"
@@ -220,4 +273,27 @@ FAULTS: dict[str, Callable[[Nemesis], str]] = {
     "delay": Nemesis.delay,
     "flap": Nemesis.flap,
     "compact": Nemesis.compact,
+    "slow-disk": Nemesis.slow_disk,
+    "hung-disk": Nemesis.hung_disk,
+    "replace-one": Nemesis.replace_one,
+    "replace-leader": Nemesis.replace_leader,
+    "learner": Nemesis.learner,
+    "remove-one": Nemesis.remove_one,
+    "move-leader": Nemesis.move_leader,
 }
+
+SCENARIOS: dict[str, list[str]] = {
+    "kill": ["kill-one", "kill-leader", "kill-and-start"],
+    "kill-majority": ["kill-majority", "kill-all"],
+    "hang": ["pause-one", "pause-leader", "pause-majority"],
+    "stop": ["stop-leader"],
+    "partition": ["cut-off-leader", "cut-off-one", "shatter", "reset-leader"],
+    "one-way": ["leader-is-deaf", "leader-is-mute", "one-way"],
+    "bridge": ["bridge", "flap"],
+    "delay": ["delay"],
+    "disk": ["slow-disk", "hung-disk"],
+    "members": ["replace-one", "replace-leader", "learner", "remove-one"],
+    "leadership": ["move-leader"],
+    "compaction": ["compact"],
+}
+"""Each fault by itself: a scenario's round breaks one thing once, while clients work."""

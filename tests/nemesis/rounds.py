@@ -66,6 +66,7 @@ def play(
     seed: str,
     *,
     faults: list[str] | None = None,
+    single: bool = False,
     carried: Sequence[Operation] = (),
     longest_hold_s: float | None = None,
 ) -> Round:
@@ -75,16 +76,18 @@ def play(
         cluster: three nodes, with a proxy.
         seed: of the plan, and of what clients choose.
         faults: to draw from; all by default.
+        single: one fault, not one to three.
         carried: writes of unknown outcome of earlier rounds: they may still come.
         longest_hold_s: cut what the plan holds for longer.
     """
     rng = random.Random(seed)
-    plan = draw_plan(rng, faults=faults)
+    plan = draw_plan(rng, faults=faults, single=single)
     result = Round(seed=seed)
     began = time.monotonic()
+    nemesis = Nemesis(cluster, rng)
     with Clients(cluster.endpoints, name=seed, seed=seed) as clients:
         try:
-            _under_faults(clients, Nemesis(cluster, rng), plan, result, longest_hold_s)
+            _under_faults(clients, nemesis, plan, result, longest_hold_s)
             result.history = clients.recorder.operations
             _judge(cluster, clients, result, carried)
         except (
@@ -96,6 +99,8 @@ def play(
         ) as problem:  # A group: what clients died of.
             result.problem = "".join(format_exception_only(problem)).strip()
             result.history = clients.recorder.operations
+        finally:
+            nemesis.release()
     result.seconds = time.monotonic() - began
     return result
 
