@@ -21,6 +21,7 @@ from pathlib import Path
 
 from raftkv.errors import PeerError
 from raftkv.node.ports import TransportPort
+from raftkv.node.watchdogs import free_bytes
 from raftkv.pb import rpc_pb2
 from raftkv.pb.drill_pb2 import Fault
 from raftkv.raft.messages import InstallSnapshot, Message
@@ -93,9 +94,11 @@ def from_peers(
     return deliver_unless_deaf
 
 
-def has_room(faults: DrillFaults, look: Callable[[], int]) -> Callable[[], int]:
-    """The free bytes of the disk: none while it is full."""
-    return lambda: 0 if faults.fault == Fault.DISK_FULL else look()
+def free_space(faults: DrillFaults | None) -> Callable[[Path], int]:
+    """The free bytes of a path's file system: none while a drill has its disk full."""
+    if faults is None:
+        return free_bytes
+    return lambda path: 0 if faults.fault == Fault.DISK_FULL else free_bytes(path)
 
 
 class DrillTransport:
