@@ -134,10 +134,15 @@ class Applier(ApplyQueue):
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
-        """Finish what is queued, commit, and close the state machine. Blocks; from a thread that is not the loop's."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Finish what is queued, commit, and close the state machine. Blocks; from a thread that is not the loop's.
+
+        Returns:
+            False when that has not come about within `timeout_s`: the disk hangs. The thread is a daemon.
+        """
         self.finish()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while self.work():

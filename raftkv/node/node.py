@@ -17,6 +17,7 @@ What may not live here: bytes (wire, storage), gRPC, LMDB, and the rules of Raft
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +41,7 @@ from raftkv.node.events import (
     SnapshotReceived,
 )
 from raftkv.node.flight_record import FlightRecord
+from raftkv.node.health import Health
 from raftkv.node.inbox import Inbox
 from raftkv.node.leader_watch import LeaderWatch
 from raftkv.node.ports import ApplierPort, LogPort, TransportPort
@@ -48,6 +50,7 @@ from raftkv.node.saves import SaveQueue
 from raftkv.node.snapshots import SnapshotDuty
 from raftkv.node.succession import Succession
 from raftkv.node.ticker import Ticker
+from raftkv.node.watchdogs import Monitor
 from raftkv.pb import rpc_pb2
 from raftkv.raft import MembershipChange, Raft, Ready, RoleName
 from raftkv.raft.messages import InstallSnapshot
@@ -92,6 +95,7 @@ class Node:
         members: list[rpc_pb2.Member],
         removed: frozenset[NodeId] = frozenset(),
         flight: FlightRecord | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._raft = raft
@@ -111,6 +115,10 @@ class Node:
         self.bytes_in_use = 0
         self.flight = flight if flight is not None else FlightRecord(run=incarnation)
         self.flight.observe(raft, tick_s=config.tick_s, name_of=self.name_of)
+        self._monitor = monitor
+        self.health = Health()
+        """How fit to lead this node finds itself; without a monitor always well."""
+        self._soft_state = SoftState(NO_NODE, RoleName.FOLLOWER, raft.term)
         self._succession = Succession(raft, self.inbox)
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
         self._ticker = Ticker(config.tick_s, self._tick)
@@ -264,6 +272,7 @@ class Node:
     def _tick(self, ticks: int, lag_s: float) -> None:
         self.flight.ticked(lag_s)
         try:
+            self._look_after_health(lag_s)
             for _ in range(ticks):
                 self._raft.tick()
             self._requests.tick()
@@ -271,6 +280,19 @@ class Node:
             self._fail(error)
             return
         self.inbox.wake()
+
+    def _look_after_health(self, loop_lag_s: float) -> None:
+        """Judge this node anew; the core acts on it, and the peers are told with the next heartbeat's answer."""
+        if self._monitor is None:
+            return
+        before = self.health
+        self.health = self._monitor.look(self._raft, apply_queued_index=self._apply_queued_index, loop_lag_s=loop_lag_s)
+        if self.health.severity is before.severity:
+            return
+        self._raft.set_severity(self.health.severity)
+        reasons = "; ".join(self.health.reasons)
+        self.flight.note("health", severity=self.health.severity.name.lower(), reasons=reasons)
+        log.warning("this node is %s%s", self.health.severity.name.lower(), f": {reasons}" if reasons else " again")
 
     def _advance(self) -> None:
         if self._has_stopped:
@@ -370,6 +392,11 @@ class Node:
         self._requests.installed()
 
     def _soft_state_changed(self, state: SoftState) -> None:
+        before, self._soft_state = self._soft_state, state
+        if state.is_cut_off != before.is_cut_off:
+            self._cut_off(state.is_cut_off)
+            if dataclasses.replace(before, is_cut_off=state.is_cut_off) == state:
+                return
         name = self.name_of(state.leader)
         self.flight.leader_changed(state)
         if state.leader == NO_NODE:
@@ -378,6 +405,15 @@ class Node:
         log.info("%s leads at term %d; this node is %s", name, state.term, state.role.value)
         self._leader_watch.leader_known()
         self._requests.leader_known()
+
+    def _cut_off(self, is_cut_off: bool) -> None:
+        """Whether this node can take part in what the cluster does: if not, its clients should not wait here."""
+        self.flight.note("reach", cut_off=is_cut_off)
+        if is_cut_off:
+            log.warning("cut off from the cluster: requests are refused until that changes")
+        else:
+            log.info("back in touch with the cluster")
+        self._requests.refuse(is_cut_off)
 
     def name_of(self, node: NodeId) -> str:
         """A member's name for people: its name, or its id in hexadecimal where it has none yet."""

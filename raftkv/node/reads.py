@@ -91,6 +91,13 @@ class Reads:
             self._running.pop(read, None)
         deliver(reads, results)
 
+    def fail_unconfirmed(self, message: str) -> None:
+        """Nobody will confirm what waits; what is confirmed goes on."""
+        for read in (read for group in (self._waiting, *self._asked.values()) for read in group):
+            if not read.future.done():
+                read.future.set_exception(Unavailable(message, outcome=Outcome.NOT_APPLIED))
+        self._waiting, self._asked = [], {}
+
     def fail_all(self, message: str) -> None:
         groups = [self._waiting, *self._asked.values(), *(reads for _, reads in self._confirmed), self._running]
         for read in (read for group in groups for read in group):

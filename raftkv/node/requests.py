@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from raftkv.errors import TIMED_OUT, DeadlineExceeded, Outcome, Unavailable
+from raftkv.errors import NO_LEADER, TIMED_OUT, DeadlineExceeded, Outcome, Unavailable
 from raftkv.node.patience import Patience
 from raftkv.node.ports import ApplierPort
 from raftkv.node.proposals import Proposals, Submission
@@ -49,6 +49,7 @@ class Requests:
         """The core would not take something: try again with the next tick."""
         self._is_cut_short = False
         """Not everything unresolved could be proposed again."""
+        self._is_refusing = False
 
     def start(self, applier: ApplierPort) -> None:
         self._applier = applier
@@ -57,6 +58,7 @@ class Requests:
 
     async def submit(self, commands: bytes, count: int, *, timeout_s: float) -> list[Any]:
         """See `Node.submit`."""
+        self._check_not_refusing()
         submission = Submission(commands, count, self._loop.create_future())
         self._proposals.submit(submission)
         self._wake()
@@ -68,6 +70,7 @@ class Requests:
 
     async def read(self, job: Callable[[StateMachine], T], *, timeout_s: float) -> T:
         """See `Node.read`."""
+        self._check_not_refusing()
         read = Read(job, self._loop.create_future())
         self._reads.add(read)
         self._wake()
@@ -90,6 +93,20 @@ class Requests:
     def is_idle(self) -> bool:
         """Nobody waits for an answer."""
         return self._proposals.is_idle and self._reads.is_idle
+
+    def refuse(self, is_refusing: bool) -> None:
+        """While the node is cut off nobody is kept waiting: another node may answer at once.
+
+        What was never proposed will not be applied; of the rest nobody here can know.
+        """
+        self._is_refusing = is_refusing
+        if is_refusing:
+            self._proposals.fail_all(NO_LEADER)
+            self._reads.fail_unconfirmed(NO_LEADER)
+
+    def _check_not_refusing(self) -> None:
+        if self._is_refusing:
+            raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
 
     # To the core ----------------------------------------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ class Follower:
                 f"its log ends at {state.log.last_index}"
             )
         state.log.commit_to(message.commit_index)
-        state.reach.leader_says(unheard=message.unheard)
+        state.reach.leader_says(message.sender, unheard=message.unheard, timeout_ticks=state.timeout_ticks)
         state.send(
             HeartbeatResponse(
                 sender=state.node_id,

@@ -11,7 +11,8 @@ import asyncio
 import gc
 import logging
 import random
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
@@ -22,13 +23,15 @@ from raftkv.config import ServerConfig
 from raftkv.errors import DataDirError, RequestError, StorageError
 from raftkv.node import Applier, Node, NodeConfig, flight_record, recover_raft
 from raftkv.node.events import Failed, PeerConnected, PeerDead, PeerLost, Received, SnapshotReceived
+from raftkv.node.health import Watchdogs
 from raftkv.node.snapshots import empty_directory
+from raftkv.node.watchdogs import DiskSpace, Monitor
 from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
 from raftkv.raft.types import NodeId
 from raftkv.server.cluster import ClusterService
 from raftkv.server.drill import DrillService
-from raftkv.server.drill_faults import DrillFaults, from_peers, log_files, to_peers
+from raftkv.server.drill_faults import DrillFaults, free_space, from_peers, log_files, to_peers
 from raftkv.server.flight import FlightService
 from raftkv.server.joining import find_origin
 from raftkv.server.kv import KvService
@@ -50,6 +53,8 @@ log = logging.getLogger("raftkv.server")
 GRPC_OVERHEAD_BYTES = 512 * 1024
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 """Largest Batch call; each command in it is held to --max-request-bytes by itself."""
+DISK_WAIT_S = 3.0
+"""A stopping node waits so long for its disk, for the log and again for the state machine."""
 STOP_S = 1.5
 """Handing over and finishing the calls under way may take this long together; what then still waits is told so."""
 DRAIN_MIN_S = 0.05
@@ -80,6 +85,7 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._is_stopping = False
+        self._is_disk_hung = False
         self._background: list[asyncio.Task[None]] = []
         self._drill = DrillFaults() if config.enable_drills else None
         self._opened = AsyncExitStack()
@@ -107,7 +113,7 @@ class Server:
         config = self._config
         origin = await find_origin(config)
         data_dir = DataDir.open(config.data_dir, create=origin.identity)
-        self._opened.callback(data_dir.close)
+        self._opened.callback(self._close_data_dir, data_dir)
         log.info("member %x of cluster %x", data_dir.identity.member_id, data_dir.identity.cluster_id)
         raft = self._open_state(data_dir, origin.bootstrap)
         if raft.node_id in self._machine.table.removed:
@@ -124,13 +130,14 @@ class Server:
             members=self._machine.members,
             removed=self._machine.table.removed,
             flight=self._open_flight_record(data_dir),
+            monitor=self._open_monitor(data_dir, lambda: log_writer.in_flight_since()),
         )
         post = self.node.inbox.post
         applier = Applier(self._machine, post, wanted=(raft.node_id, data_dir.incarnation))
         applier.start()
-        self._opened.push_async_callback(asyncio.to_thread, applier.close)
+        self._opened.push_async_callback(self._close_thread, "the state machine", applier.close)
         log_writer = WalWriter(self._wal, failed=lambda error: post(Failed(error)))
-        self._opened.push_async_callback(asyncio.to_thread, log_writer.close)
+        self._opened.push_async_callback(self._close_thread, "the log", log_writer.close)
         snapshot_dir = empty_directory(data_dir.path / "snapshots")
         self._members = members_of(self.node, lambda: self._transport)
         peers = Acquaintances(PeerRecords(data_dir.path), post)
@@ -173,6 +180,32 @@ class Server:
         self._in_background(self._watches.run(), "raftkv-watches")
         gc.collect()
         gc.freeze()  # What exists now stays; a collection need not look at it again.
+
+    def _open_monitor(self, data_dir: DataDir, log_write_since: Callable[[], float | None]) -> Monitor:
+        """What watches over this node's fitness to lead."""
+        config = self._config
+        space = DiskSpace(data_dir.path, look=free_space(self._drill))
+        space.start()
+        self._opened.callback(space.close)
+        watchdogs = Watchdogs(
+            fsync_s=config.watchdog_fsync_ms / 1000,
+            apply_s=config.watchdog_apply_ms / 1000,
+            loop_s=config.watchdog_loop_ms / 1000,
+            disk_free_bytes=config.watchdog_disk_free_bytes,
+            recovery_s=config.watchdog_recovery_ms / 1000,
+        )
+        return Monitor(watchdogs, clock=time.monotonic, log_write_since=log_write_since, space=space)
+
+    async def _close_thread(self, what: str, close: Callable[[float], bool]) -> None:
+        """Let a thread finish its work on the disk; a disk that does not come back must not hold up the stop."""
+        if not await asyncio.to_thread(close, DISK_WAIT_S):
+            log.error("the disk of %s has not come back for %g s: stopping without it", what, DISK_WAIT_S)
+            self._is_disk_hung = True
+
+    def _close_data_dir(self, data_dir: DataDir) -> None:
+        """The lock on it stays while a thread may still write there: until the process has ended."""
+        if not self._is_disk_hung:
+            data_dir.close()
 
     async def _lead(self, change: store_pb2.MemberChange, timeout_s: float) -> store_pb2.MemberTable:
         """A peer passes on a change of the members."""

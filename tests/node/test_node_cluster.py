@@ -11,6 +11,8 @@ from raftkv.errors import Outcome
 from raftkv.raft import (
     AppendResponse,
     HeartbeatRequest,
+    PreVoteRequest,
+    PreVoteResponse,
     ProposeRequest,
     RoleName,
     TimeoutNow,
@@ -46,7 +48,7 @@ async def test_every_member_takes_writes_and_every_member_reads_them(tmp_path: P
 
 async def test_a_write_made_without_a_leader_is_held_until_there_is_one(tmp_path: Path) -> None:
     async with cluster(tmp_path) as members:
-        members[1].network.lost = lambda message: True
+        members[1].network.lost = lambda message: not isinstance(message, PreVoteRequest | PreVoteResponse)
         await eventually(lambda: all(this.raft.leader == 0 for this in members.values()))
         write, read = submitted(members[2], b"key"), reading(members[3], b"other")
         await settled()
@@ -57,6 +59,32 @@ async def test_a_write_made_without_a_leader_is_held_until_there_is_one(tmp_path
 
         await write
         await read
+
+
+async def test_who_waits_at_a_node_that_is_cut_off_is_told_so_at_once(tmp_path: Path) -> None:
+    """Another node may answer: what was never proposed can be sent there."""
+    async with cluster(tmp_path) as members:
+        members[1].network.isolate(1)
+        proposed, read = submitted(members[1], b"proposed"), reading(members[1], b"key")
+
+        assert await outcome_of(proposed) is Outcome.UNKNOWN
+        assert await outcome_of(read) is Outcome.NOT_APPLIED
+        assert members[1].raft.is_cut_off
+        assert await outcome_of(submitted(members[1], b"late")) is Outcome.NOT_APPLIED
+        assert await outcome_of(reading(members[1], b"key")) is Outcome.NOT_APPLIED
+        await members[2].put(b"elsewhere")
+
+
+async def test_a_node_that_hears_the_leader_and_is_not_heard_refuses_what_it_cannot_pass_on(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as members:
+        members[1].network.lost = lambda message: message.sender == 3
+        write = submitted(members[3], b"key")
+
+        assert await outcome_of(write) is Outcome.UNKNOWN
+
+        members[1].network.heal()
+        await eventually(lambda: not members[3].raft.is_cut_off)
+        await members[3].put(b"key")
 
 
 async def test_a_batch_is_proposed_again_to_the_next_leader_and_applied_once(tmp_path: Path) -> None:
@@ -146,6 +174,7 @@ async def test_all_that_was_acknowledged_under_changing_leaders_is_there_in_orde
             writes = [submitted(this, b"%d/%d" % (round_number, n)) for this in others for n in range(10)]
             await asyncio.gather(*writes)
             network.heal()
+            await eventually(lambda: {this.raft.leader for this in members.values()} in ({1}, {2}, {3}))
         await eventually(lambda: len({this.machine.revision for this in members.values()}) == 1)
 
         assert {len(everything(this.machine)) for this in members.values()} == {30}

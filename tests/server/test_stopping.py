@@ -45,7 +45,7 @@ def test_a_node_alone_of_three_ends_cleanly(servers: Servers, number: signal.Sig
 
 
 def test_requests_held_by_a_node_that_stops_are_told_what_became_of_them(servers: Servers) -> None:
-    serving = servers.alone_of_three().ready()
+    serving = servers.alone_of_three("--election-timeout", "10000").ready()  # It has not given up on the others yet.
     api = Api(serving.endpoint)
     answers = {}
 
