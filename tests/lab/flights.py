@@ -14,14 +14,20 @@ from raftkv.lab.timeline import Bounds, Record, Timeline, merge, parse_record
 CAPTURED = Path(__file__).parent / "captured_flights"
 
 
-def captured(name: str, *, without: str = "") -> list[Record]:
-    """The nodes' records of one run; `without` those of a node that cannot be asked."""
+def captured_lines(name: str) -> list[list[bytes]]:
+    """The lines of each node's record of one run."""
     records: list[list[bytes]] = []
     for line in (CAPTURED / f"{name}.jsonl").read_bytes().splitlines():
         if b'"kind":"record"' in line:
             records.append([])
         records[-1].append(line)
-    return [record for lines in records if (record := parse_record(lines, source=name)).node != without]
+    return records
+
+
+def captured(name: str, *, without: str = "") -> list[Record]:
+    """The nodes' records of one run; `without` that of a node that cannot be asked."""
+    records = [parse_record(lines, source=name) for lines in captured_lines(name)]
+    return [record for record in records if record.node != without]
 
 
 def timeline(name: str, *, without: str = "") -> Timeline:
