@@ -51,6 +51,7 @@ raftkv serve                                    a store on 127.0.0.1:2379
 raftkv put greeting hello
 raftkv get greeting
 raftkv --endpoints 10.0.0.1:2379,10.0.0.2:2379 endpoint status -w table
+raftkv why                                      why leadership changed, and for how long nobody led
 """
 
 

@@ -84,7 +84,8 @@ def _simple(report: Report) -> Iterator[str]:
         for line in narration.story(incident):
             yield f"    {_time(line.at)}{'~' if line.contradicts else ' '} {line.text}"
     if report.left_out:
-        yield f"({report.left_out} earlier failovers are left out: --last {report.left_out + len(report.failovers)})"
+        left_out = narration.counted(report.left_out, "earlier failover is", "earlier failovers are")
+        yield f"({left_out} left out: --last {report.left_out + len(report.failovers)} shows all)"
 
 
 def _preamble(report: Report) -> Iterator[str]:
@@ -97,9 +98,9 @@ def _preamble(report: Report) -> Iterator[str]:
         if record.is_cut:
             gaps.append("older events are left out")
         if record.missing_count:
-            gaps.append(f"{record.missing_count} events are missing")
+            gaps.append(f"{narration.counted(record.missing_count, 'event is', 'events are')} missing")
         if record.unreadable_count:
-            gaps.append(f"{record.unreadable_count} lines cannot be read")
+            gaps.append(f"{narration.counted(record.unreadable_count, 'line', 'lines')} cannot be read")
         if gaps:
             yield click.style(f"the record of {record.node} is not whole: {', '.join(gaps)}", fg="yellow")
     for node, ahead_s in report.timeline.ahead_s.items():

@@ -20,6 +20,9 @@ node of its own. ``demo.py`` is the first minute with raftkv: it kills a leader 
 What clients saw is recorded (``history.py``) and judged (``linearizability.py``, which draws the parts): whether one store, doing
 one thing at a time, could have answered so. The judge knows nothing of clusters, and two oracles that share no code must agree.
 
+Every node keeps a record of elections, failures and their evidence. ``raftkv why`` merges them: ``timeline.py`` puts them in an
+order that contradicts no message, ``incidents.py`` finds what happened, ``explanation.py`` why, ``narration.py`` has the words.
+
 Not done: faults of disks (slow, full, failing fsync) and clocks; cutting a node off from its *clients*; loss, duplication and
 reordering of single messages; nodes on several machines; the drill that breaks a live cluster.
 """

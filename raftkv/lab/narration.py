@@ -58,6 +58,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """`1 line is`, `3 lines are`."""
+    return f"{count} {one if count == 1 else many}"
+
+
 def names(nodes: Iterable[str]) -> str:
     """`n1`, `n1 and n2`, `n1, n2 and n3`."""
     ordered = sorted(set(nodes))
@@ -268,7 +273,7 @@ def sentence(event: Placed) -> str:
     """Any event, in words; one of a kind that is not known here, with all it says."""
     again = event.get("again")
     text = _TELLERS.get(event.kind, _unknown)(event)
-    return f"{text} (and {again} more times)" if again else text
+    return f"{text} (and {counted(again, 'more time', 'more times')})" if again else text
 
 
 def _start(event: Placed) -> str:
@@ -290,9 +295,10 @@ def _campaign(event: Placed) -> str:
         return f"{event.node} asked for votes for term {term}{handed}"
     leader = event.get("leader")
     silent = duration(event.get("silent_ms", 0) / 1000)
+    is_connected = (event.get("links") or {}).get(leader) == "up"
     why = {
         "silence": f"nothing heard from {leader or 'any leader'} for {silent}",
-        "leader gone": f"{leader or 'the leader'} leads no more",
+        "leader gone": f"{leader or 'the leader'} {'leads no more' if is_connected else 'is gone'}",
         "asked": "at once",
     }.get(str(event.get("cause")), str(event.get("cause")))
     return f"{event.node} asked for pre-votes for term {term} ({why}{_own_trouble(event)})"

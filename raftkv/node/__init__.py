@@ -20,9 +20,10 @@
 - `saves.py` keeps promises until the disk has kept them; `leader_watch.py`, `succession.py`: waiting for a leader, becoming one.
 - `snapshots.py`, `compaction.py`: followers that fall behind, and a log that stays bounded.
 - `recovery.py`: what a crash may leave behind, and what is made of it.
+- `flight_record.py`: what the node remembers of elections, failures and their evidence, for `raftkv why`.
 - `ports.py`: the three things a node needs from the world, so that a simulator can provide them.
 
-Not done: health-driven hand-over, a flight record.
+Not done: health-driven hand-over.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_last_limits_it_and_says_what_is_left_out(raftkv: Command, data_dirs: di
     text = raftkv("why", "--last", "1", *from_disks(data_dirs)).out.decode()
 
     assert "the cluster started" not in text
-    assert "(1 earlier failovers are left out: --last 2)" in text
+    assert "(1 earlier failover is left out: --last 2 shows all)" in text
 
 
 def test_since_limits_it_to_what_came_after(raftkv: Command, data_dirs: dict[str, Path]) -> None:
@@ -127,7 +127,7 @@ def test_a_torn_record_is_told_and_its_loss_named(raftkv: Command, data_dirs: di
 
     text = raftkv("why", *from_disks(data_dirs)).out.decode()
 
-    assert "the record of n1 is not whole: 1 lines cannot be read" in text
+    assert "the record of n1 is not whole: 1 line cannot be read" in text
     assert "n3 died; n2 led term 2" in text
 
 

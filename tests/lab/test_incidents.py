@@ -88,8 +88,8 @@ def test_the_story_of_a_crash() -> None:
     assert story.splitlines() == [
         "n3 died; n2 led term 2 after 24 ms",
         "n1 and n2 lost n3 (connection closed, redial refused to n1 and n2); last heard 34 ms before",
-        "n1 asked for pre-votes for term 2 (n3 leads no more); n2 refused (it heard n3 30 ms before)",
-        "n2 asked for pre-votes for term 2 (n3 leads no more); n1 granted",
+        "n1 asked for pre-votes for term 2 (n3 is gone); n2 refused (it heard n3 30 ms before)",
+        "n2 asked for pre-votes for term 2 (n3 is gone); n1 granted",
         "n2 asked for votes for term 2; n1 granted",
         "n1 gave up its campaign: n2 is at term 2",
         "n2 leads term 2, 24 ms after the connection to n3 broke; known to n1 1.2 ms later",
