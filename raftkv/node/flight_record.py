@@ -63,7 +63,7 @@ HELD_UP_S = 0.15
 TEXT_CHARACTERS_MAX = 500
 BURST = 3
 """So often an event is recorded in full before it counts as one that comes again and again."""
-QUIET_S = 10.0
+QUIET_S = 3.0
 """After this without it, an event is news again."""
 PAUSE_MAX_S = 600.0
 REPEATS_MAX = 256
