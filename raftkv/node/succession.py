@@ -39,6 +39,8 @@ class Succession:
             return
         self.cancel()
         turn = heirs.index(self._raft.node_id)
+        if self._raft.severity:
+            turn += len(heirs)  # Unfit to lead: if anybody else can, that is who should.
         self._timer = self._loop.call_later(turn * TURN_S, self._campaign, self._raft.term, len(heirs), TRIES_MAX)
 
     def cancel(self) -> None:

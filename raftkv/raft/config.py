@@ -28,6 +28,8 @@ class RaftConfig:
     """Payload the leader holds uncommitted before it refuses proposals: a slow quorum must not eat the memory."""
     committed_bytes_max: int = 4 * 1024 * 1024
     """Payload of `Ready.committed`: more comes with the next Ready."""
+    unapplied_bytes_max: int = 64 * 1024 * 1024
+    """Payload delivered to the state machine and not applied yet, after which no more is: it waits in the log, not twice."""
 
     def __post_init__(self) -> None:
         if not 0 < self.node_id < 2**64:
@@ -39,6 +41,12 @@ class RaftConfig:
                 f"election_timeout_ticks {self.election_timeout_ticks} must exceed "
                 f"heartbeat_interval_ticks {self.heartbeat_interval_ticks}"
             )
-        for name in ("append_bytes_max", "inflight_appends_max", "inflight_bytes_max", "uncommitted_bytes_max"):
+        for name in (
+            "append_bytes_max",
+            "inflight_appends_max",
+            "inflight_bytes_max",
+            "uncommitted_bytes_max",
+            "unapplied_bytes_max",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is below 1")

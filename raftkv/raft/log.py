@@ -44,6 +44,7 @@ class Log:
         "last_index",
         "last_term",
         "saved_index",
+        "unapplied_bytes",
     )
 
     def __init__(self, *, base_index: int, base_term: int, entries: Iterable[Entry]) -> None:
@@ -56,6 +57,7 @@ class Log:
         self.last_term = self._entries[-1].term if self._entries else base_term
         self.saved_index = self.handed_out_index = self.last_index
         self.applied_index = self.delivered_index = self.commit_index = base_index
+        self.unapplied_bytes = 0
         self.check()
 
     @property
@@ -153,6 +155,7 @@ class Log:
         self.base_index = self.last_index = self.handed_out_index = index
         self.base_term = self.last_term = term
         self.commit_index = self.delivered_index = self.applied_index = index
+        self.unapplied_bytes = 0
         self.saved_index = 0
 
     def compact(self, index: int) -> None:
@@ -182,6 +185,8 @@ class Log:
 
     def applied_to(self, index: int) -> None:
         assert index <= self.delivered_index, f"applied {index} beyond delivered {self.delivered_index}"
+        first = self.applied_index - self.base_index
+        self.unapplied_bytes -= sum(entry.size for entry in self._entries[first : max(first, index - self.base_index)])
         self.applied_index = max(self.applied_index, index)
 
     def start_at(self, *, commit_index: int, applied_index: int) -> None:
@@ -199,12 +204,17 @@ class Log:
         self.handed_out_index = self.last_index
         return entries
 
-    def take_committed(self, bytes_max: int) -> tuple[Entry, ...]:
+    def has_committed(self, unapplied_bytes_max: int) -> bool:
+        """Whether there is something for the state machine, and it is not too far behind with what it has."""
+        return self.delivered_index < self.commit_index and self.unapplied_bytes < unapplied_bytes_max
+
+    def take_committed(self, bytes_max: int, unapplied_bytes_max: int) -> tuple[Entry, ...]:
         """Hand the committed entries out that the state machine has not been given yet."""
-        if self.delivered_index == self.commit_index:
+        if not self.has_committed(unapplied_bytes_max):
             return ()
         entries = self.slice(self.delivered_index + 1, self.commit_index, bytes_max)
         self.delivered_index = entries[-1].index
+        self.unapplied_bytes += sum(entry.size for entry in entries)
         return entries
 
     def uncommitted_bytes(self) -> int:
@@ -220,6 +230,9 @@ class Log:
             previous_index, previous_term = entry.index, entry.term
         assert (self.last_index, self.last_term) == (previous_index, previous_term), "last entry is not the last"
         assert self.bytes == sum(entry.size for entry in self._entries), f"byte count {self.bytes} is off"
+        first, last = self.applied_index - self.base_index, self.delivered_index - self.base_index
+        unapplied_bytes = sum(entry.size for entry in self._entries[first:last])
+        assert self.unapplied_bytes == unapplied_bytes, f"{self.unapplied_bytes} bytes unapplied, not {unapplied_bytes}"
         self.check_cursors()
 
     def check_cursors(self) -> None:

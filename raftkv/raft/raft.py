@@ -211,7 +211,7 @@ class Raft:
         return (
             not state.outbox.is_empty()
             or state.saves.is_due(log, state.term, state.vote)
-            or log.delivered_index < log.commit_index
+            or log.has_committed(state.config.unapplied_bytes_max)
             or (isinstance(self._role, Leader) and self._role.wants_flush)
             or self._soft_state != self._current_soft_state()
         )
@@ -231,7 +231,7 @@ class Raft:
             save=state.saves.take(
                 state.log, state.hard_state, install=outbox.install, has_promises=bool(outbox.after_save)
             ),
-            committed=state.log.take_committed(state.config.committed_bytes_max),
+            committed=state.log.take_committed(state.config.committed_bytes_max, state.config.unapplied_bytes_max),
             install=outbox.install,
             read_states=tuple(outbox.read_states),
             snapshots_wanted=tuple(outbox.snapshots_wanted),
@@ -285,6 +285,11 @@ class Raft:
         return self._state.log.first_index
 
     @property
+    def severity(self) -> int:
+        """How unfit to lead this node is, as last set."""
+        return self._state.severity
+
+    @property
     def is_cut_off(self) -> bool:
         """This node cannot take part in what the cluster does, and others may well go on without it."""
         return self._state.reach.is_cut_off
@@ -327,6 +332,8 @@ class Raft:
             log_bytes=state.log.bytes,
             membership=state.membership,
             saves_in_flight=len(state.saves),
+            severity=state.severity,
+            is_cut_off=state.reach.is_cut_off,
             transfer_target=leader.transfer_target if leader else NO_NODE,
             uncommitted_bytes=leader.uncommitted_bytes if leader else 0,
             followers=leader.replication.status(state) if leader else {},

@@ -252,6 +252,7 @@ class Replication:
                 recent_active=node in active,
                 in_flight_count=len(progress.in_flight),
                 is_learner=not state.membership.is_voter(node),
+                severity=progress.severity,
             )
             for node, progress in self._progress.items()
             if not progress.leaves_at

@@ -21,6 +21,8 @@ class FollowerStatus:
     """It answered within the last election timeout."""
     in_flight_count: int
     is_learner: bool
+    severity: int | None = None
+    """How unfit to lead it says it is; None: it has not said yet in this term."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,9 @@ class RaftStatus:
     log_bytes: int
     membership: Membership
     saves_in_flight: int
+    severity: int = 0
+    """How unfit to lead this node is; see `Raft.set_severity`."""
+    is_cut_off: bool = False
     transfer_target: NodeId = 0
     """Leader only: to whom leadership is being handed over."""
     uncommitted_bytes: int = 0

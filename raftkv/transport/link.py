@@ -1,4 +1,6 @@
-"""One peer, as this node talks to it: a bounded queue, and at most one live stream.
+"""One peer, as this node talks to it: two bounded queues, and at most one live stream.
+
+Heartbeats and votes overtake entries: a follower that is sent much must not take its leader for dead.
 
 What may not live here: dialing and accepting (`transport.py` owns the streams' lifetimes).
 """
@@ -12,12 +14,12 @@ from dataclasses import dataclass
 
 from raftkv import wire
 from raftkv.pb import peer_pb2
-from raftkv.raft.messages import AppendRequest, Message
+from raftkv.raft.messages import AppendRequest, Message, ProposeRequest
 from raftkv.raft.types import NodeId
 
 QUEUE_MESSAGES_MAX = 4096
-FRAME_BYTES_MAX = 4 * 1024 * 1024
-"""Entries' payload in one frame; a single larger message still goes."""
+FRAME_BYTES_MAX = 1024 * 1024
+"""Payload in one frame, after which no further message goes into it. What is urgent waits for one frame at most."""
 
 Write = Callable[[peer_pb2.Frame], Awaitable[None]]
 
@@ -40,7 +42,9 @@ class PeerLink:
         self.dropped_count = 0
         self.error: str | None = "not connected yet"
         """Why there is no stream; None while there is one."""
-        self._queue: deque[Message] = deque()
+        self._urgent: deque[Message] = deque()
+        self._bulk: deque[Message] = deque()
+        """What carries payload, in order. Nothing else waits behind it."""
         self._has_messages = asyncio.Event()
         self._stream: object | None = None
         self._is_parting = False
@@ -58,10 +62,11 @@ class PeerLink:
         return self._stream is not None
 
     def send(self, message: Message) -> None:
-        if self._stream is None or len(self._queue) >= QUEUE_MESSAGES_MAX:
+        queue = self._bulk if isinstance(message, AppendRequest | ProposeRequest) else self._urgent
+        if self._stream is None or len(queue) >= QUEUE_MESSAGES_MAX:
             self.dropped_count += 1
             return
-        self._queue.append(message)
+        queue.append(message)
         self._has_messages.set()
 
     def part(self) -> None:
@@ -73,7 +78,7 @@ class PeerLink:
         """A stream is up. It takes the place of an older one: the peer has dialed anew, so the older one is dead."""
         self._stream = stream
         self.error = None
-        self._queue.clear()
+        self._clear()
 
     def detach(self, stream: object, error: str) -> bool:
         """A stream ended. True if it was the live one."""
@@ -81,14 +86,14 @@ class PeerLink:
             return False
         self._stream = None
         self.error = error
-        self._queue.clear()
+        self._clear()
         self._has_messages.set()
         return True
 
     async def pump(self, stream: object, write: Write) -> None:
         """Write what is queued, frame by frame, as long as `stream` is the live one."""
         while self._stream is stream:
-            if not self._queue:
+            if not (self._urgent or self._bulk):
                 if self._is_parting:
                     await write(peer_pb2.Frame(removed=True))
                     return
@@ -97,12 +102,28 @@ class PeerLink:
                 continue
             await write(self._next_frame())
 
+    def _clear(self) -> None:
+        self._urgent.clear()
+        self._bulk.clear()
+
     def _next_frame(self) -> peer_pb2.Frame:
+        """Whatever is urgent, then as much of the rest as fits: a heartbeat waits for one frame, never for a backlog."""
         frame = peer_pb2.Frame()
+        while self._urgent:
+            frame.messages.append(wire.encode_message(self._urgent.popleft()))
         size = 0
-        while self._queue and size < FRAME_BYTES_MAX:
-            message = self._queue.popleft()
+        while self._bulk and size < FRAME_BYTES_MAX:
+            message = self._bulk.popleft()
             frame.messages.append(wire.encode_message(message))
-            if isinstance(message, AppendRequest):
-                size += sum(entry.size for entry in message.entries)
+            size += _payload_bytes(message)
         return frame
+
+
+def _payload_bytes(message: Message) -> int:
+    match message:
+        case AppendRequest(entries=entries):
+            return sum(entry.size for entry in entries)
+        case ProposeRequest(proposals=proposals):
+            return sum(len(proposal.data) for proposal in proposals)
+        case _:
+            return 0

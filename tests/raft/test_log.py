@@ -84,7 +84,7 @@ def test_random_appends_truncations_and_compactions_keep_every_invariant(steps: 
             log.take_unsaved()
             log.saved_to(log.last_index)
             log.commit_to(max(log.commit_index, log.last_index - count))
-            log.take_committed(2**40)
+            log.take_committed(2**40, 2**40)
             log.applied_to(log.commit_index)
             base = max(base, log.applied_index - 1)
             log.compact(base)
@@ -124,8 +124,8 @@ def test_what_was_applied_before_a_restart_is_not_delivered_again() -> None:
     log = log_of("1@1 2@1 3@1 4@1")
     log.start_at(commit_index=3, applied_index=2)
 
-    assert names(log.take_committed(2**40)) == "3@1"
-    assert log.take_committed(2**40) == ()
+    assert names(log.take_committed(2**40, 2**40)) == "3@1"
+    assert log.take_committed(2**40, 2**40) == ()
 
 
 def test_a_truncation_takes_back_what_counted_as_saved() -> None:
@@ -142,7 +142,7 @@ def test_compaction_waits_for_our_own_disk() -> None:
     log.append(parse_log("2@1 3@1"))
     log.take_unsaved()
     log.commit_to(3)
-    log.take_committed(2**40)
+    log.take_committed(2**40, 2**40)
     log.applied_to(3)
 
     log.compact(3)
@@ -157,3 +157,19 @@ def test_compaction_waits_for_our_own_disk() -> None:
 def test_up_to_date_means_term_first_then_length(last_index: int, last_term: int, may_lead: bool) -> None:
     """Bug 14 of the known-bugs list: up-to-date check by index only or length only."""
     assert log_of("1@1 2@1 3@2").is_up_to_date(last_index, last_term) == may_lead
+
+
+def test_a_state_machine_that_is_far_behind_is_given_nothing_more() -> None:
+    log = log_of("1@1 2@1 3@1")
+    log.commit_to(3)
+    size = log.entry(1).size
+    assert names(log.take_committed(1, 2 * size)) == "1@1"
+    assert names(log.take_committed(1, 2 * size)) == "2@1"
+    assert not log.has_committed(2 * size)
+    assert log.take_committed(1, 2 * size) == ()
+
+    log.applied_to(1)
+
+    assert log.has_committed(2 * size)
+    assert names(log.take_committed(1, 2 * size)) == "3@1"
+    log.check()
