@@ -31,7 +31,7 @@ from raftkv.errors import (
 from raftkv.node.node import Node
 from raftkv.node.transfer import move_leader
 from raftkv.pb import store_pb2
-from raftkv.raft import MembershipChange, MembershipChangeRefused, NotLeader, Raft, RoleName
+from raftkv.raft import MembershipChange, MembershipChangeRefused, NotLeader, RoleName
 from raftkv.raft.errors import LearnerNotReady
 from raftkv.raft.types import Membership, NodeId
 from raftkv.statemachine import MemberTable
@@ -51,11 +51,13 @@ class Members:
 
     Args:
         forward: carries a change to the leader and brings back what became of it.
+        connected: the peers to which there is a stream: one that broke tells earlier of a death than silence does.
     """
 
-    def __init__(self, node: Node, forward: Forward) -> None:
+    def __init__(self, node: Node, forward: Forward, connected: Callable[[], Collection[NodeId]]) -> None:
         self._node = node
         self._forward = forward
+        self._connected = connected
         self._one_at_a_time = asyncio.Lock()
 
     async def change(self, change: Change, *, timeout_s: float) -> MemberTable:
@@ -105,12 +107,19 @@ class Members:
             if raft.role is not RoleName.LEADER:
                 raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
             check_change(table, change)
-            check_safe(table, change, raft.membership, active_members(raft))
+            check_safe(table, change, raft.membership, self._active())
             if change.remove == raft.node_id:
                 await self._hand_over()
             index = self._propose(change)
             await self._committed(index, raft.term)
             return after_change(table, change.SerializeToString())
+
+    def _active(self) -> set[NodeId]:
+        """Who has answered this leader, and lately, and has not gone since."""
+        raft, connected = self._node.raft, self._connected()
+        followers = raft.status().followers.items()
+        answering = {node for node, one in followers if one.recent_active and one.match_index and node in connected}
+        return answering | {raft.node_id}
 
     async def _hand_over(self) -> None:
         """A leader is not removed while another one can do it: that would leave a moment without a leader.
@@ -175,12 +184,6 @@ def is_done(table: MemberTable, change: Change) -> bool:
         case _:
             member = table.member(change.promote)
             return member is not None and not member.isLearner
-
-
-def active_members(raft: Raft) -> set[NodeId]:
-    """Who has answered this leader, and lately."""
-    followers = raft.status().followers
-    return {node for node, one in followers.items() if one.recent_active and one.match_index} | {raft.node_id}
 
 
 def check_safe(table: MemberTable, change: Change, membership: Membership, active: Collection[NodeId]) -> None:

@@ -33,7 +33,10 @@ def members_of(node: Node, transport: Callable[[], PeerTransport]) -> Members:
     async def forward(leader: NodeId, change: store_pb2.MemberChange, timeout_s: float) -> MemberTable:
         return MemberTable.of(await transport().forward_change(leader, change, timeout_s))
 
-    return Members(node, forward)
+    def connected() -> set[NodeId]:
+        return {peer for peer, why_not in transport().links().items() if why_not is None}
+
+    return Members(node, forward, connected)
 
 
 def dial_overrides(config: ServerConfig) -> dict[str, str]:
