@@ -27,7 +27,7 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
     # A peer that vanished without a word. Not more often than every 5 s: etcd's server hangs up on such clients. Only
-    # while calls wait. A *slow* peer is the engine's business, which acts after a second (`stall_s`).
+    # while calls wait. A *slow* peer is the engine's business, which acts much sooner (`stall_s`).
     ("grpc.keepalive_time_ms", 6_000),
     ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 0),

@@ -58,7 +58,7 @@ class Limits:
     bytes_max: int = 1 << 20
     queue_operations_max: int = 10_000
     queue_bytes_max: int = 64 << 20
-    stall_s: float = 1.0
+    stall_s: float = 0.5
     connect_timeout_s: float = 2.0
 
     def __post_init__(self) -> None:

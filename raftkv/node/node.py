@@ -269,10 +269,11 @@ class Node:
 
     # The loop's side ------------------------------------------------------------------------------------------------
 
-    def _tick(self, ticks: int, lag_s: float) -> None:
+    def _tick(self, ticks: int, missed_ticks: int, lag_s: float) -> None:
         self.flight.ticked(lag_s)
         try:
             self._look_after_health(lag_s)
+            self._raft.ticks_missed(missed_ticks)
             for _ in range(ticks):
                 self._raft.tick()
             self._requests.tick()
@@ -388,8 +389,8 @@ class Node:
         self._saves.release()
         self._retention.reset()
         self._raft.applied(index)
-        self._look_at_members()
         self._requests.installed()
+        self._look_at_members()  # Last: it may say that we are removed, and then what was not in the snapshot never will be.
 
     def _soft_state_changed(self, state: SoftState) -> None:
         before, self._soft_state = self._soft_state, state

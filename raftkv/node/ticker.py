@@ -17,9 +17,12 @@ TICKS_PER_CALL_MAX = 2
 
 
 class Ticker:
-    """Calls `on_tick(ticks, lag_s)` every `tick_s`: how many ticks to count, and by how much it came late."""
+    """Calls `on_tick(ticks, missed_ticks, lag_s)` every `tick_s`.
 
-    def __init__(self, tick_s: float, on_tick: Callable[[int, float], None]) -> None:
+    `ticks`: how many to count; `missed_ticks`: how many more have passed; `lag_s`: by how much this call is late.
+    """
+
+    def __init__(self, tick_s: float, on_tick: Callable[[int, int, float], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._tick_s = tick_s
         self._on_tick = on_tick
@@ -41,4 +44,5 @@ class Ticker:
         ticks = 1 + int(lag_s / self._tick_s)
         self._next_at = max(now, self._next_at + ticks * self._tick_s)
         self._handle = self._loop.call_at(self._next_at, self._run)
-        self._on_tick(min(ticks, TICKS_PER_CALL_MAX), lag_s)
+        counted = min(ticks, TICKS_PER_CALL_MAX)
+        self._on_tick(counted, ticks - counted, lag_s)

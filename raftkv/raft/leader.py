@@ -80,6 +80,10 @@ class Leader:
             self.replication.send_heartbeats(state, self._reads.round)
         return None
 
+    def ticks_missed(self, count: int) -> None:
+        """The followers count them: the next heartbeat must not wait for as many more."""
+        self._heartbeat_elapsed += count
+
     def _learn_patience(self, state: State) -> None:
         """A quorum that was silent for a while and then heard again was not gone: silence may last so long."""
         silent_ticks = self.replication.quorum_silent_ticks(state)

@@ -92,6 +92,11 @@ class Raft:
         self._state.tick()
         self._roles.follow(self._role.tick(self._state))
 
+    def ticks_missed(self, count: int) -> None:
+        """So much more time has passed, in which this node did not listen: no silence counts, but heartbeats are overdue."""
+        if isinstance(self._role, Leader):
+            self._role.ticks_missed(count)
+
     def step(self, message: Message) -> None:
         """Take a message from a peer.
 
