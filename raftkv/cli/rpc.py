@@ -26,7 +26,7 @@ import grpc
 from google.protobuf.message import Message
 
 from raftkv.cli.options import Settings
-from raftkv.errors import Code, ConfigError, DeadlineExceeded, Outcome, RequestError, Unavailable, request_error
+from raftkv.errors import UNHEALTHY, Code, ConfigError, DeadlineExceeded, Outcome, RequestError, Unavailable, request_error
 from raftkv.pb import flight_pb2, rpc_pb2
 from raftkv.pb.services import methods
 
@@ -221,6 +221,8 @@ def _harmless_elsewhere(error: RequestError, writes: bool) -> bool:
     """Whether the next endpoint may be asked: nothing can happen twice."""
     if isinstance(error, DeadlineExceeded) and not writes:
         return True
+    if error.message == UNHEALTHY:
+        return False  # Every server passes this on from the leader.
     return isinstance(error, Unavailable) and (not writes or error.outcome is Outcome.NOT_APPLIED)
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
-from raftkv.errors import Code, Outcome, RequestError, request_error
+from raftkv.errors import UNHEALTHY, Code, Outcome, RequestError, request_error
 
 OUTCOME_KEY = "raftkv-outcome"
 _NEVER_SENT = ("failed to connect to all addresses", "errors resolving ")
@@ -59,6 +59,8 @@ class Failure:
 
     def may_resend(self, *, reads: bool) -> bool:
         """Whether sending the operation again is both safe and likely to help."""
+        if self.message == UNHEALTHY:
+            return False  # A change of the members was refused: not for the moment, but because somebody is missing.
         return self.code is Code.UNAVAILABLE and (reads or self.outcome is Outcome.NOT_APPLIED)
 
     def error(self, *, reads: bool) -> RequestError:
