@@ -26,7 +26,16 @@ import grpc
 from google.protobuf.message import Message
 
 from raftkv.cli.options import Settings
-from raftkv.errors import UNHEALTHY, Code, ConfigError, DeadlineExceeded, Outcome, RequestError, Unavailable, request_error
+from raftkv.errors import (
+    UNHEALTHY,
+    Code,
+    ConfigError,
+    DeadlineExceeded,
+    Outcome,
+    RequestError,
+    Unavailable,
+    request_error,
+)
 from raftkv.pb import flight_pb2, rpc_pb2
 from raftkv.pb.services import methods
 
