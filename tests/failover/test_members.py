@@ -146,9 +146,8 @@ def test_what_would_cost_the_quorum_is_refused(start_cluster: Start) -> None:
     ids = {name: member.id for name, member in members(cluster).items()}
     cluster.kill(three)
     cluster.wait_for_leader(other_than=three)
-    for name in (one, two):
-        wait_until(lambda name=name: has_noticed(cluster, name, three), f"{name} notices")  # type: ignore[misc]
     with connect(cluster) as kv:
+        wait_until(lambda: is_unhealthy(kv), f"the death of {three} is noticed")
         with pytest.raises(Unavailable, match="etcdserver: unhealthy cluster"):
             kv.add_member("http://127.0.0.1:9", timeout=5)
         with pytest.raises(Unavailable, match="etcdserver: unhealthy cluster"):
@@ -156,8 +155,15 @@ def test_what_would_cost_the_quorum_is_refused(start_cluster: Start) -> None:
         kv.remove_member(ids[three], timeout=5)  # Who is down is no part of any quorum.
 
 
-def has_noticed(cluster: LocalCluster, name: str, dead: str) -> bool:
-    return any(f"{dead} is dead" in line for line in cluster.log_tail(name, lines=50))
+def is_unhealthy(kv: raftkv.Client) -> bool:
+    """Whether the leader knows that somebody is missing. A learner is no part of a quorum: adding one is a harmless question."""
+    try:
+        learner = kv.add_member("http://127.0.0.1:9", learner=True, timeout=10)
+    except Unavailable as error:
+        assert error.message == "etcdserver: unhealthy cluster"
+        return True
+    kv.remove_member(learner.id, timeout=10)
+    return False
 
 
 def test_a_node_that_nobody_added_is_told_to_be_added(start_cluster: Start) -> None:
