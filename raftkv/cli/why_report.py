@@ -75,11 +75,12 @@ def _simple(report: Report) -> Iterator[str]:
     if not report.failovers and not report.absences:
         yield "no failover in these records"
     incidents: list[Failover | Absence] = [*report.failovers, *report.absences]
-    for incident in sorted(incidents, key=lambda one: one.began_at):
-        yield from dates.lines(incident.began_at)
+    for incident in sorted(incidents, key=lambda one: one.at if isinstance(one, Absence) else one.began_at):
         if isinstance(incident, Absence):
-            yield f"{_time(incident.began_at)}  {narration.absence(incident)}"
+            yield from dates.lines(incident.at)
+            yield f"{_time(incident.at)}  {narration.absence(incident)}"
             continue
+        yield from dates.lines(incident.began_at)
         yield f"{_time(incident.began_at)}  {click.style(narration.headline(incident), bold=True)}"
         for line in narration.story(incident):
             yield f"    {_time(line.at)}{'~' if line.contradicts else ' '} {line.text}"

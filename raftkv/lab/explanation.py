@@ -125,6 +125,7 @@ class _Explanation:
         ]
         self._before = [event for event in self._whole_before if not self._is_news_of_previous(event)]
         self._after = timeline.events[stop:end]
+        self._until_new = timeline.events[:stop]
 
     def failover(self) -> Failover:
         current = self._current
@@ -220,11 +221,12 @@ class _Explanation:
                     return
 
     def _sickness(self) -> str:
-        """What the old leader last said of its health, if that was bad."""
-        health = self._of_old("health")
-        if not health or health[-1].get("severity") in (None, "well"):
-            return ""
-        return str(health[-1].get("reasons") or health[-1].get("severity"))
+        """What the old leader last said of its health, if that was bad; perhaps before it led."""
+        for event in reversed(self._until_new):
+            if event.node == self._old and event.kind in ("health", "start"):
+                severity = event.get("severity")
+                return "" if severity in (None, "well") else str(event.get("reasons") or severity)
+        return ""
 
     # --- how long -----------------------------------------------------------------------------------------------------
 
@@ -311,7 +313,7 @@ class _Explanation:
         match event.kind:
             case "peer":
                 return (self._is_loss(event, "lost") or self._is_loss(event, "dead")) and self._is_lasting(event)
-            case "stopping" | "stopped" | "failed" | "transfer" | "held-up" | "start":
+            case "stopping" | "stopped" | "failed" | "transfer" | "held-up" | "start" | "drill":
                 return event.node == self._old
             case "step-down":
                 return event.node == self._old and event.get("role") == "leader"

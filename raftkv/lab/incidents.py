@@ -9,7 +9,7 @@ What may not live here: causes (`explanation`), sentences (`narration`), clocks 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raftkv.lab.explanation import AFTER_S, Failover, Leadership, explain
 from raftkv.lab.timeline import Placed, Timeline
@@ -24,6 +24,13 @@ class Absence:
     back_at: float | None
     how: str
     detail: str = ""
+    is_end_told: bool = False
+    """How it ended is the story of a failover; its return is news."""
+
+    @property
+    def at(self) -> float:
+        """Where it belongs in a list."""
+        return self.back_at if self.is_end_told and self.back_at is not None else self.began_at
 
 
 def failovers(timeline: Timeline) -> list[Failover]:
@@ -41,7 +48,7 @@ def failovers(timeline: Timeline) -> list[Failover]:
 
 
 def absences(timeline: Timeline, known: Sequence[Failover] = ()) -> list[Absence]:
-    """Who was away, oldest first, but for leaders whose end is the story of a failover in `known`."""
+    """Who was away, oldest first; of leaders whose end is the story of a failover in `known` at most the return."""
     away: dict[str, Absence] = {}
     found: list[Absence] = []
     for event in timeline.events:
@@ -54,22 +61,26 @@ def absences(timeline: Timeline, known: Sequence[Failover] = ()) -> list[Absence
                 detail = str(event.get("error", ""))
                 away[event.node] = Absence(node=event.node, began_at=since, back_at=None, how=event.kind, detail=detail)
             case "start" if event.node in away:
-                found.append(_back(away.pop(event.node), event))
+                found.append(replace(away.pop(event.node), back_at=event.at))
             case "peer" if event.get("state") == "connected" and peer in away and peer not in timeline.nodes:
-                found.append(_back(away.pop(peer), event))
-    told = [one for one in (*found, *away.values()) if not any(_is_told_by(failover, one) for failover in known)]
-    return sorted(told, key=lambda one: one.began_at)
+                found.append(replace(away.pop(peer), back_at=event.at))
+    untold: list[Absence] = []
+    for one in (*found, *away.values()):
+        story = next((failover for failover in known if _is_its_end(failover, one)), None)
+        if story is None:
+            untold.append(one)
+        elif one.back_at is not None and not _tells_of_return(story, one):
+            untold.append(replace(one, is_end_told=True))
+    return sorted(untold, key=lambda one: one.at)
 
 
-def _back(absence: Absence, event: Placed) -> Absence:
-    return Absence(
-        node=absence.node, began_at=absence.began_at, back_at=event.at, how=absence.how, detail=absence.detail
-    )
-
-
-def _is_told_by(failover: Failover, absence: Absence) -> bool:
+def _is_its_end(failover: Failover, absence: Absence) -> bool:
     end = failover.led_at if failover.led_at is not None else absence.began_at
     return failover.previous == absence.node and failover.began_at <= absence.began_at <= end + AFTER_S
+
+
+def _tells_of_return(failover: Failover, absence: Absence) -> bool:
+    return any(event.kind == "start" and event.node == absence.node for event in failover.events)
 
 
 def _leaderships(events: Sequence[Placed]) -> list[Leadership]:

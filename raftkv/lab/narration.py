@@ -119,6 +119,8 @@ def _what(failover: Failover) -> str:
 
 def absence(one: Absence) -> str:
     """A member that was away."""
+    if one.is_end_told and one.back_at is not None:
+        return f"{one.node} is back after {duration(one.back_at - one.began_at)}"
     how = {"died": "died", "stopped": "was stopped", "failed": f"stopped by itself ({one.detail})"}[one.how]
     back = "it has not come back" if one.back_at is None else f"back after {duration(one.back_at - one.began_at)}"
     return f"{one.node} {how}; {back}"
@@ -405,6 +407,15 @@ def _health(event: Placed) -> str:
     return f"{event.node} is {event.get('severity')}" + (f": {reasons}" if reasons else "")
 
 
+def _drill(event: Placed) -> str:
+    fault = str(event.get("fault")).lower().replace("_", "-")
+    return (
+        f"{event.node}: a drill began ({fault})"
+        if event.get("state") == "begun"
+        else f"{event.node}: the drill is over"
+    )
+
+
 def _unknown(event: Placed) -> str:
     details = ", ".join(f"{name} {value}" for name, value in event.event.fields.items() if name != "up")
     return f"{event.node}: {event.kind}" + (f" ({details})" if details else "")
@@ -430,5 +441,6 @@ _TELLERS: dict[str, Callable[[Placed], str]] = {
     "members": _members,
     "health": _health,
     "reach": lambda event: f"{event.node} is cut off" if event.get("cut_off") else f"{event.node} is back in touch",
+    "drill": _drill,
     "resigned": lambda event: f"{event.node} was told by {event.get('leader')} that it leads no more",
 }

@@ -22,6 +22,7 @@ else it has depends on `kind`; members are called by their names. A reader must 
     snapshot     state sent, failed or installed: peer, index
     members      voters, learners, outgoing_voters: the configuration that is in force
     health       severity, reasons: how fit to lead this node finds itself, when that changes
+    drill        fault, state begun or over: somebody broke this node on purpose
     reach        cut_off: whether this node finds that it cannot take part any more
 
 Evidence: `links` (each peer: up, or why not), `heard_ms` (each peer: since its last word), `loop_lag_ms` (the worst tick of

@@ -55,6 +55,7 @@ class DrillService:
                 f"drill: {Fault.Name(there)} is on for another {self._faults.remaining_s:.1f} s; heal it first"
             )
         log.warning("drill: %s, for at most %g s", Fault.Name(fault), duration_s)
+        self._node.flight.note("drill", fault=Fault.Name(fault), state="begun")
         self._faults.begin(fault, duration_s)
         loop = asyncio.get_running_loop()
         if fault == Fault.CRASH:
@@ -68,6 +69,7 @@ class DrillService:
         healed = self._faults.heal()
         if healed != Fault.NONE:
             log.warning("drill: %s is over", Fault.Name(healed))
+            self._node.flight.note("drill", fault=Fault.Name(healed), state="over")
         return HealResponse(healed=healed)
 
     def _hang(self) -> None:
