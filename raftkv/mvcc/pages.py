@@ -119,7 +119,8 @@ class PageFile:
     def _read_meta(self) -> Meta:
         first = self._meta_at(0, 0)
         second = self._meta_at(1, first.page_bytes)
-        later, earlier = (first, second) if first.transaction > second.transaction else (second, first)
+        # LMDB takes the first if both are of one transaction: then the second is of a first commit whose write failed.
+        later, earlier = (second, first) if second.transaction > first.transaction else (first, second)
         if second.page_bytes != first.page_bytes:
             raise self.damaged("its two meta pages differ in the size of a page")
         # Transaction N writes meta page N modulo 2; a new or copied file holds a 0 in both, or 0 and 1.

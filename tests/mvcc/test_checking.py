@@ -157,6 +157,22 @@ def test_pages_in_order_with_other_contents_are_found(tmp_path: Path, change: Ch
         open_machine(tmp_path)
 
 
+def test_the_leftover_of_a_first_commit_that_the_disk_refused_is_not_looked_at(tmp_path: Path) -> None:
+    """LMDB then writes meta page 1 again with the old transaction number, 0, but with the new trees."""
+    with lmdb.open(str(tmp_path)):
+        pass
+    data = tmp_path / DATA_FILE
+    page_bytes = data.stat().st_size // 2
+    with data.open("r+b") as file:
+        file.seek(
+            page_bytes + 16 + 24 + 48 + 40
+        )  # Behind headers, fixed fields and the free tree: the main tree's root.
+        file.write(struct.pack("<Q", 2))
+
+    check_state(data)
+    open_machine(tmp_path).close()
+
+
 def test_a_value_damaged_while_the_store_is_open_is_neither_read_nor_hashed(tmp_path: Path) -> None:
     machine = open_machine(tmp_path)
     apply(machine, put(b"k", b"a value that is easy to find"), put(b"other", b"fine"))

@@ -74,7 +74,7 @@ def add_snapshots(pristine: Path) -> None:
 
 def copy_tree(source: Path, target: Path) -> None:
     """A copy with the holes of its files: most of them are preallocated."""
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     for entry in os.scandir(source):
         if entry.is_dir():
             copy_tree(Path(entry.path), target / entry.name)
