@@ -23,7 +23,7 @@ BEFORE_S = 60.0
 AFTER_S = 3.0
 """So long after a new leader its followers' news of it, and the old leader's end, belong to the same failover."""
 STOOD_STILL_S = 0.25
-"""A loop that stood still so long may have cost the leadership."""
+"""A loop that stood still so long, and for half of the silence, explains it."""
 
 
 UNHEARD = "it was not heard, and heard others"
@@ -206,9 +206,11 @@ class _Explanation:
 
     def _stood_still(self) -> float | None:
         """The old leader's loop stood still while the others elected: it tells so itself, once it goes on."""
+        silent_s = self._silence() or 0.0
         for event in [*self._of_old("held-up"), *self._first_words()]:
             lag_s = float(event.get("lag_ms", 0)) / 1000
-            if event.kind == "held-up" and lag_s >= STOOD_STILL_S and event.at - lag_s <= self._stop_at:
+            is_then = self._stop_at - silent_s - lag_s - 1.0 <= event.at - lag_s <= self._stop_at
+            if event.kind == "held-up" and is_then and lag_s >= max(STOOD_STILL_S, silent_s / 2):
                 return lag_s
         return None
 
@@ -297,7 +299,7 @@ class _Explanation:
             before = [event for event in self._before[first:] if event.kind in _OF_A_START]
         else:
             first = next((at for at, event in enumerate(self._before) if self._is_sign(event)), len(self._before))
-            before = self._before[first:]
+            before = [event for event in self._before[first:] if self._is_relevant(event)]
         words = {event.event.key for event in self._first_words() if event.kind in ("held-up", "step-down", "start")}
         restarted: set[str] = set()
         after = []
@@ -313,8 +315,10 @@ class _Explanation:
         match event.kind:
             case "peer":
                 return (self._is_loss(event, "lost") or self._is_loss(event, "dead")) and self._is_lasting(event)
-            case "stopping" | "stopped" | "failed" | "transfer" | "held-up" | "start" | "drill":
+            case "stopping" | "stopped" | "failed" | "transfer" | "start" | "drill":
                 return event.node == self._old
+            case "held-up":
+                return event.node == self._old and float(event.get("lag_ms", 0)) / 1000 == self._stood_still()
             case "step-down":
                 return event.node == self._old and event.get("role") == "leader"
             case "health":
@@ -323,6 +327,20 @@ class _Explanation:
                 return self._is_lasting(event)
             case _:
                 return False
+
+    def _is_relevant(self, event: Placed) -> bool:
+        """Between the first sign and the new leader: what has to do with who leads."""
+        match event.kind:
+            case "peer":
+                return event.get("peer") == self._old and event.get("state") != "connected"
+            case "held-up":
+                return float(event.get("lag_ms", 0)) / 1000 >= STOOD_STILL_S and self._is_sign(event)
+            case "start":
+                return event.node == self._old
+            case "snapshot" | "members":
+                return False
+            case _:
+                return True
 
     def _is_consequence(self, event: Placed) -> bool:
         match event.kind:
