@@ -6,13 +6,17 @@ import pytest
 
 from raftkv.lab.cluster import LocalCluster
 from raftkv.lab.history import Operation
+from tests.nemesis.faults import FAULTS, SCENARIOS
 from tests.nemesis.rounds import play
 
 ROUNDS = {
     "processes die": ["kill-one", "kill-leader", "kill-majority", "kill-and-start"],
     "processes hang": ["pause-one", "pause-leader", "pause-majority"],
     "links fail": ["cut-off-leader", "leader-is-deaf", "leader-is-mute", "bridge", "shatter"],
-    "all is well, more or less": ["stop-leader", "compact", "delay", "flap"],
+    "all is well, more or less": ["stop-leader", "compact", "delay", "flap", "move-leader"],
+    "disks are slow": ["slow-disk", "hung-disk"],
+    "members go and come": ["replace-one", "replace-leader"],
+    "members are missing": ["remove-one", "learner"],
 }
 
 
@@ -31,3 +35,7 @@ def test_whatever_fails_the_history_is_linearizable_and_the_nodes_agree(
     carried += result.unknown
     assert result.problem is None, f"{result.did}: {result.problem}"
     assert sum(operation.known for operation in result.history) >= 200
+
+
+def test_the_scenarios_leave_no_fault_out() -> None:
+    assert {fault for faults in SCENARIOS.values() for fault in faults} == set(FAULTS)

@@ -60,7 +60,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dial without address": (("--peer-dial", "n2"), ("--peer-dial", "NAME=HOST:PORT")),
     "dial a stranger": (("--peer-dial", "n2=h:1"), ("--peer-dial", "'n2' is no member", "default")),
     "dial port": (("--peer-dial", "n2=h:99999"), ("--peer-dial", "NAME=HOST:PORT")),
-    "joining": (("--initial-cluster-state", "existing"), ("--initial-cluster-state", "cannot join yet")),
+    "joining alone": (("--initial-cluster-state", "existing"), ("--initial-cluster", "names no other member")),
     "empty token": (("--initial-cluster-token", ""), ("--initial-cluster-token", "empty")),
     "one port twice": (
         ("--listen-client-urls", "http://127.0.0.1:7", "--listen-peer-urls", "http://127.0.0.1:7"),
