@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         RangeResult,
         Status,
         TxnResult,
+        Watch,
+        WatchBatch,
+        WatchEvent,
         connect,
     )
     from raftkv.errors import (
@@ -84,6 +87,9 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "Watch",
+    "WatchBatch",
+    "WatchEvent",
     "aio",
     "connect",
     "errors",

@@ -9,5 +9,6 @@ async with raftkv.aio.connect("10.0.0.1:2379") as kv:
 from __future__ import annotations
 
 from raftkv.client.asynchronous import AsyncClient, AsyncRange, AsyncTxn, connect
+from raftkv.client.watching import AsyncWatch
 
-__all__ = ["AsyncClient", "AsyncRange", "AsyncTxn", "connect"]
+__all__ = ["AsyncClient", "AsyncRange", "AsyncTxn", "AsyncWatch", "connect"]

@@ -113,7 +113,17 @@ class OutOfRange(RequestError):
 
 
 class Compacted(OutOfRange):
-    """The revision asked for was compacted away; a later one must be asked for."""
+    """The revision asked for was compacted away; a later one must be asked for.
+
+    Attributes:
+        compact_revision: the oldest revision that is left, where the server told it (to a watch); 0: it did not.
+    """
+
+    def __init__(
+        self, message: str, *, outcome: Outcome | None = None, code: Code | None = None, compact_revision: int = 0
+    ) -> None:
+        super().__init__(message, outcome=outcome, code=code)
+        self.compact_revision = compact_revision
 
 
 class FutureRevision(OutOfRange):

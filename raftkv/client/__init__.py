@@ -27,7 +27,10 @@ writes under way wait for their answer where they are (`pool.py`).
 
 **Deadlines.** Every call has one, five seconds unless told otherwise, and ends by it, whatever the servers do.
 
-Not done: watches, leases, locks and sessions. So a write whose connection broke is UNKNOWN, where a session would let the
+**Watches** have a connection of their own (`watch_pool.py`). Where a watch is, and what it asks the next server for when one
+fails, is decided without a socket (`watch_cursor.py`); a task follows the servers (`watching.py`).
+
+Not done: leases, locks and sessions. So a write whose connection broke is UNKNOWN, where a session would let the
 client send it again and learn the first answer. No TLS and no users and passwords. Descending and otherwise sorted
 ranges come in one answer, not in pages. An async client does not survive a fork, a sync one does.
 """
@@ -49,11 +52,15 @@ from raftkv.client.values import (
     Status,
     TxnResult,
 )
+from raftkv.client.watch_cursor import WatchBatch, WatchEvent
+from raftkv.client.watching import AsyncWatch
+from raftkv.client.watching_sync import Watch
 
 __all__ = [
     "AsyncClient",
     "AsyncRange",
     "AsyncTxn",
+    "AsyncWatch",
     "Client",
     "CompactResult",
     "Condition",
@@ -70,5 +77,8 @@ __all__ = [
     "Txn",
     "TxnOperation",
     "TxnResult",
+    "Watch",
+    "WatchBatch",
+    "WatchEvent",
     "connect",
 ]

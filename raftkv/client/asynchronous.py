@@ -30,6 +30,8 @@ from raftkv.client.values import (
     Status,
     TxnResult,
 )
+from raftkv.client.watch_cursor import Only, WatchCursor, watch_request
+from raftkv.client.watching import AsyncWatch
 
 
 def connect(
@@ -120,6 +122,23 @@ class AsyncClient:
     ) -> DeleteResult:
         """Remove one key, the keys from `key` up to before `end`, or all keys with a prefix (`prefix=""`: all there are)."""
         return await self._run(calls.delete(key, prefix=prefix, end=end, previous=previous), timeout)
+
+    def watch(
+        self,
+        key: Key | None = None,
+        end: Key | None = None,
+        *,
+        prefix: Key | None = None,
+        revision: int = 0,
+        previous: bool = False,
+        only: Only | None = None,
+        progress: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncWatch:
+        """Hear of every change: `async with kv.watch(prefix="config/") as events`, then `async for batch in events`."""
+        request = watch_request(key, end, prefix=prefix, revision=revision, previous=previous, only=only)
+        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        return AsyncWatch(lambda: self._usable().watch_pool(), WatchCursor(request, progress=progress), seconds)
 
     def txn(self) -> AsyncTxn:
         """Build a transaction: `await kv.txn().when(...).then(...).otherwise(...).commit()`."""

@@ -9,6 +9,7 @@ What may not live here: which endpoint to use (see `pool.py`), and sending again
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import grpc
@@ -107,6 +108,10 @@ class Connection:
         if method is None:
             method = self._unary[kind.path] = self._channel.unary_unary(kind.path)
         return await self._call(method, request, timeout, kind.parse)
+
+    def stream(self, path: str, *, metadata: Sequence[tuple[str, str]]) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+        """Begin a call with streams of encoded messages both ways."""
+        return self._channel.stream_stream(path)(metadata=metadata)
 
     async def _call(self, method: Any, request: bytes, timeout: float, parse: Any) -> Any:
         try:

@@ -27,6 +27,7 @@ from raftkv.client.operation import Operation, batch_request
 from raftkv.client.outcomes import Failure, failure_in_answer
 from raftkv.client.pool import Pool
 from raftkv.client.queue import NEVER, Queue
+from raftkv.client.watch_pool import WatchPool
 from raftkv.errors import Cancelled, Code, ConfigError, DeadlineExceeded, Outcome, Unavailable
 from raftkv.pb import store_pb2
 
@@ -94,6 +95,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._pool = Pool(addresses, connect_timeout_s=limits.connect_timeout_s)
         self._queue = Queue(operations_max=limits.queue_operations_max, bytes_max=limits.queue_bytes_max)
+        self._watch_pool: WatchPool | None = None
         self._flights: dict[asyncio.Task[None], _Flight] = {}
         self._others: set[asyncio.Task[Any]] = set()
         self._connecting: asyncio.Task[None] | None = None
@@ -177,6 +179,14 @@ class Engine:
             connection.unary_flights -= 1
             self._pool.landed(connection)
 
+    def watch_pool(self) -> WatchPool:
+        """The connection of the client's watches, made when it is first wanted."""
+        if self._closed:
+            raise closed_error()
+        if self._watch_pool is None:
+            self._watch_pool = WatchPool(self._pool.addresses, connect_timeout_s=self._limits.connect_timeout_s)
+        return self._watch_pool
+
     async def drain(self, timeout: float) -> None:
         """Wait until nothing is queued or in flight, but no longer than `timeout` seconds."""
         end = time.monotonic() + timeout
@@ -203,6 +213,8 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._watch_pool is not None:
+            await self._watch_pool.close()
         await self._pool.close()
 
     # Queue to flights.

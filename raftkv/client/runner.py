@@ -69,7 +69,28 @@ class Runner:
             loop = self._running()
             assert self._engine is not None, "a running loop has an engine"
             future = asyncio.run_coroutine_threadsafe(work(self._engine), loop)
-        return future.result()
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # The waiting thread was interrupted: nobody takes what the coroutine would return.
+            raise
+
+    def run_if_open(self, work: Callable[[Engine], Coroutine[Any, Any, None]]) -> None:
+        """As `run`, where there is a loop; else there is nothing to do."""
+        with self._lock:
+            if self._thread is None or self._loop is None or self._engine is None:
+                return
+            future = asyncio.run_coroutine_threadsafe(work(self._engine), self._loop)
+        future.result()
+
+    @property
+    def engine(self) -> Engine | None:
+        """What runs now; another one after a fork, None in between."""
+        return self._engine
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
 
     def close(self) -> None:
         """Stop the thread. Idempotent."""

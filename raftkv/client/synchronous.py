@@ -28,6 +28,8 @@ from raftkv.client.values import (
     Status,
     TxnResult,
 )
+from raftkv.client.watch_cursor import Only, WatchCursor, watch_request
+from raftkv.client.watching_sync import Watch
 from raftkv.errors import ConfigError
 
 DEFAULT_TIMEOUT_S = 5.0
@@ -180,6 +182,45 @@ class Client:
     ) -> DeleteResult:
         """Remove one key, the keys from `key` up to before `end`, or all keys with a prefix (`prefix=""`: all there are)."""
         return self._run(calls.delete(key, prefix=prefix, end=end, previous=previous), timeout)
+
+    def watch(
+        self,
+        key: Key | None = None,
+        end: Key | None = None,
+        *,
+        prefix: Key | None = None,
+        revision: int = 0,
+        previous: bool = False,
+        only: Only | None = None,
+        progress: bool = False,
+        timeout: float | None = None,
+    ) -> Watch:
+        """Hear of every change of one key, of the keys from `key` up to before `end`, or of all keys with a prefix.
+
+            with kv.watch(prefix="config/") as events:
+                for batch in events:  # all of one revision together, in order, none left out, none twice
+                    for event in batch:
+                        print(batch.revision, event.kind, event.key, event.value)
+
+        It goes on by itself when servers fail or leaders change, from where it was, at whatever endpoint answers.
+
+        Args:
+            key: text is sent as UTF-8.
+            end: ends before this key.
+            prefix: instead of key and end, all keys that begin with it; `""`: all there are.
+            revision: the first revision to hear of; 0: from now on, which is when it is entered.
+            previous: with each event, what the key held before.
+            only: "put" or "delete": leave the other out.
+            progress: give a batch without events when the server says that nothing has happened up to a revision.
+            timeout: seconds within which a server must have accepted it; after that it lasts.
+
+        Raises:
+            ConfigError: an argument is out of range, or contradicts another.
+            Compacted: while iterating: `revision`, or what a watch had yet to be told of, was compacted away.
+        """
+        request = watch_request(key, end, prefix=prefix, revision=revision, previous=previous, only=only)
+        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        return Watch(self._runner, WatchCursor(request, progress=progress), seconds)
 
     def txn(self) -> Txn:
         """Build a transaction: `kv.txn().when(...).then(...).otherwise(...).commit()`."""

@@ -9,12 +9,22 @@ What may not live here: connections.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from raftkv.client.calls import Key, key_value, span, to_bytes
 from raftkv.client.values import KeyValue
-from raftkv.errors import COMPACTED, Cancelled, Compacted, ConfigError, RequestError, ResourceExhausted
+from raftkv.errors import (
+    COMPACTED,
+    Cancelled,
+    Compacted,
+    ConfigError,
+    InvalidArgument,
+    PermissionDenied,
+    RequestError,
+    ResourceExhausted,
+)
 from raftkv.pb import mvcc_pb2, rpc_pb2
 
 Only = Literal["put", "delete"]
@@ -22,6 +32,12 @@ Only = Literal["put", "delete"]
 _FILTERS: Final[dict[str, rpc_pb2.WatchCreateRequest.FilterType]] = {
     "put": rpc_pb2.WatchCreateRequest.NODELETE,
     "delete": rpc_pb2.WatchCreateRequest.NOPUT,
+}
+
+_REASONS: Final[dict[str, type[RequestError]]] = {
+    "etcdserver: too many": ResourceExhausted,
+    "etcdserver: permission denied": PermissionDenied,
+    "mvcc: watcher range is empty": InvalidArgument,
 }
 
 
@@ -60,7 +76,7 @@ class WatchBatch:
     revision: int
     events: tuple[WatchEvent, ...] = ()
 
-    def __iter__(self) -> object:
+    def __iter__(self) -> Iterator[WatchEvent]:
         return iter(self.events)
 
     def __len__(self) -> int:
@@ -148,11 +164,11 @@ class WatchCursor:
             self.revision = revision  # "From now on": from behind this.
         self.is_created = True
 
-    def _batches(self, events: object) -> list[WatchBatch]:
+    def _batches(self, events: Iterable[mvcc_pb2.Event]) -> list[WatchBatch]:
         """Events as batches of one revision each. Servers do not split a revision over responses that are not fragments."""
         batches: list[WatchBatch] = []
         same: list[WatchEvent] = []
-        for event in events:  # type: ignore[attr-defined]
+        for event in events:
             revision = event.kv.mod_revision
             if revision <= self.revision:
                 continue
@@ -186,4 +202,7 @@ def _end_of(response: rpc_pb2.WatchResponse) -> RequestError:
     if compacted:
         return Compacted(f"{COMPACTED}: the oldest revision left is {compacted}", compact_revision=compacted)
     reason = response.cancel_reason or "the server ended the watch"
-    return ResourceExhausted(reason) if "limit" in reason else Cancelled(reason)
+    for start, kind in _REASONS.items():
+        if reason.startswith(start):
+            return kind(reason)
+    return Cancelled(reason)

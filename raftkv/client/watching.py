@@ -118,7 +118,15 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
             try:
                 await self._call.write(_PROGRESS_REQUEST)
             except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                self._trouble = "the stream broke"  # The watch is on its way to another server; nobody is owed an answer.
+                self._trouble = (
+                    "the stream broke"  # The watch is on its way to another server; nobody is owed an answer.
+                )
+
+    def take_over(self, earlier: AsyncWatch) -> None:
+        """Give what an earlier one, which followed the same cursor, has not given."""
+        self._buffer = earlier._buffer
+        self._buffered_events = earlier._buffered_events
+        self._given_revision = earlier._given_revision
 
     async def close(self) -> None:
         """End it. Idempotent; iteration then ends."""
@@ -193,7 +201,7 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
         call = self._call = connection.stream(WATCH_PATH, metadata=REQUIRE_LEADER)
         try:
             await call.write(self._cursor.request())
-            while (raw := await call.read()) is not grpc.aio.EOF:
+            while isinstance(raw := await call.read(), bytes):  # Else it is gRPC's EOF.
                 self._take(raw)
                 is_accepted = True
                 await self._wait_for_room()
@@ -208,6 +216,7 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
         finally:
             self._call = None
             call.cancel()
+            await call.code()  # Until then gRPC has something to tell this loop, which may be about to end.
             connection.unary_flights -= 1
             if not self._pool.is_closed:
                 self._pool.released(connection)

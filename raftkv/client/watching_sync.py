@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -102,17 +103,22 @@ class Watch(Iterator[WatchBatch]):
         while True:
             if self._closed:
                 raise Cancelled("the watch is closed", outcome=Outcome.NOT_APPLIED)
-            engine_before = self._engine
             try:
                 return self._runner.run(lambda engine: work(self._on(engine)))
-            except Cancelled:
+            except (Cancelled, CancelledError) as error:
                 # The client's loop may have ended for a fork, and with it this call: on the next loop it goes on.
-                if self._closed or self._runner.is_closed or self._runner.engine is engine_before:
+                if self._closed or self._runner.is_closed or self._runner.engine is self._engine:
+                    if isinstance(error, CancelledError):
+                        raise Cancelled("the client was closed", outcome=Outcome.NOT_APPLIED) from None
                     raise
 
     def _on(self, engine: Engine) -> AsyncWatch:
         """The watch on this loop, from where it was on an earlier one."""
-        if self._watch is None or engine is not self._engine:
-            self._engine = engine
-            self._watch = AsyncWatch(engine.watch_pool, self._cursor, self._timeout)
-        return self._watch
+        earlier = self._watch
+        if earlier is not None and engine is self._engine:
+            return earlier
+        self._engine = engine
+        self._watch = watch = AsyncWatch(engine.watch_pool, self._cursor, self._timeout)
+        if earlier is not None:
+            watch.take_over(earlier)
+        return watch

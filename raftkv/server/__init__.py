@@ -15,7 +15,9 @@ must be able to tell.
 
 `assembly.py` puts a whole node together: directories, log, state machine, core, transport and these services.
 
-Not done: Watch, Lease, Auth, Lock, Election, member changes and the rest of Maintenance answer UNIMPLEMENTED. No TLS.
+Watches have streams of their own (`watch.py`); what they hear of is read by `watch_feed.py` and given out by `raftkv.watch`.
+
+Not done: Lease, Auth, Lock, Election, member changes and the rest of Maintenance answer UNIMPLEMENTED. No TLS.
 """
 
 from __future__ import annotations
