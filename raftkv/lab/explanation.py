@@ -332,7 +332,7 @@ class _Explanation:
         """Between the first sign and the new leader: what has to do with who leads."""
         match event.kind:
             case "peer":
-                return event.get("peer") == self._old and event.get("state") != "connected"
+                return self._is_loss(event, "lost") or self._is_loss(event, "dead")
             case "held-up":
                 return float(event.get("lag_ms", 0)) / 1000 >= STOOD_STILL_S and self._is_sign(event)
             case "start":

@@ -268,6 +268,44 @@ def test_old_trouble_that_had_passed_is_no_part_of_a_later_failover() -> None:
     assert "lost" not in told(failover)
 
 
+def test_a_moments_standstill_does_not_explain_a_long_silence() -> None:
+    n1, n2, n3 = led_by_n1()
+    n1.say(NOW + 20.3, "held-up", 1, lag_ms=260)
+    elect(NOW + 21.0, 2, n2, n3, leader="n1", silent_ms=900, heard_ms={"n1": 900})
+    n1.say(NOW + 21.1, "step-down", 1, role="leader", from_term=1, cause="no quorum", heard_ms={"n2": 900, "n3": 950})
+
+    assert last(merged(n1, n2, n3)).cause is Cause.CUT_OFF
+
+
+def test_a_leader_that_was_sick_before_it_led_is_known_to_be() -> None:
+    n1, n2, n3 = Book("n1"), Book("n2"), Book("n3")
+    n1.say(NOW - 5.0, "health", 0, severity="full", reasons="3 MiB are free on the disk")
+    elect(NOW, 1, n1, n2, n3)
+    n1.say(NOW + 0.2, "transfer", 1, state="begun", target="n2")
+    n2.say(NOW + 0.201, "campaign", 2, for_term=2, pre_vote=False, cause="transfer", leader="n1")
+    n2.say(NOW + 0.21, "leader", 2, leader="n2", role="leader")
+
+    failover = last(merged(n1, n2, n3))
+
+    assert (failover.cause, failover.detail) == (Cause.SICK, "3 MiB are free on the disk")
+
+
+def test_a_return_after_the_next_failover_is_told_by_itself() -> None:
+    n1, n2, n3 = led_by_n1()
+    for book in (n2, n3):
+        book.say(NOW + 20.0, "peer", 1, peer="n1", state="lost", reason="Socket closed", heard_ms=9)
+        book.say(NOW + 20.001, "peer", 1, peer="n1", state="dead", reason="it refuses connections", heard_ms=10)
+    elect(NOW + 20.01, 2, n2, n3, cause="leader gone", leader="n1")
+    n2.say(NOW + 22.0, "transfer", 2, state="begun", target="n3")
+    n3.say(NOW + 22.001, "campaign", 3, for_term=3, pre_vote=False, cause="transfer", leader="n2")
+    n3.say(NOW + 22.01, "leader", 3, leader="n3", role="leader")
+    n1.say(NOW + 25.0, "start", 1, previous={"ended": "without a stop"})
+
+    whole = merged(n1, n2, n3)
+
+    assert [narration.absence(away) for away in absences(whole, failovers(whole))] == ["n1 is back after 5.00 s"]
+
+
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
