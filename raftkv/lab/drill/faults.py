@@ -56,7 +56,8 @@ class DrillServices:
     def obstacle(self) -> str | None:
         """Why the service cannot be used: any node may come to lead."""
         missing = self.missing()
-        return f"{', '.join(missing)} was not started with --enable-drills" if missing else None
+        verb = "was" if len(missing) == 1 else "were"
+        return f"{', '.join(missing)} {verb} not started with --enable-drills" if missing else None
 
     def make(self, leader: str, fault: Fault, duration_s: float) -> None:
         """Begin a fault on a node.
