@@ -5,7 +5,7 @@
     make nemesis ROUNDS=120 ARGS="--scenario all"        so many rounds of each of the twelve scenarios
 
 Clusters live, and what failed stays, below ``.raftkv/nemesis/``, on the disk of the checkout: a tmpfs would hide what only a disk
-does. A new cluster is made every few rounds, and after a failure. A seed repeats what is broken, and for how long; it does not
+does. A round without real traffic before its fault is void: it counts neither way. A new cluster is made every few rounds, and after a failure. A seed repeats what is broken, and for how long; it does not
 repeat who leads then.
 """
 
@@ -78,10 +78,16 @@ def main() -> int:
                 summarize(rounds, plan, time.monotonic() - began)
                 if result.problem is not None or number % ROUNDS_PER_CLUSTER == 0:
                     break
-    failed = sum(result.problem is not None for result in rounds)
+    failed, void = sum(has_failed(result) for result in rounds), sum(result.is_void for result in rounds)
     operations = sum(len(result.history) for result in rounds)
-    say(f"{len(rounds)} rounds, {failed} failed, {operations} operations, {time.monotonic() - began:.0f} s")
+    say(
+        f"{len(rounds)} rounds, {failed} failed, {void} void, {operations} operations, {time.monotonic() - began:.0f} s"
+    )
     return 1 if failed else 0
+
+
+def has_failed(result: Round) -> bool:
+    return result.problem is not None and not result.is_void
 
 
 def play_one(cluster: LocalCluster, plan: Plan, number: int, carried: list[Operation]) -> Round:
@@ -138,10 +144,14 @@ def keep(cluster: LocalCluster, result: Round) -> str:
     return f"kept in {place}"
 
 
+def word_for(result: Round) -> str:
+    return "void" if result.is_void else "good" if result.problem is None else "FAILED"
+
+
 def report(result: Round, played: int, total: int, seconds: float) -> None:
     known = sum(operation.known for operation in result.history)
     say(
-        f"{played}/{total} {result.seed}: {'FAILED' if result.problem else 'good'}; {'; '.join(result.did)}; {known} done, "
+        f"{played}/{total} {result.seed}: {word_for(result)}; {'; '.join(result.did)}; {known} done, "
         f"{len(result.unknown)} unknown, outage {result.outage_s:.1f} s, took {result.seconds:.0f} s "
         f"({3600 * played / seconds:.0f} an hour)"
     )
@@ -152,10 +162,11 @@ def report(result: Round, played: int, total: int, seconds: float) -> None:
 def summarize(rounds: list[Round], plan: Plan, seconds: float) -> None:
     """Rewritten after each round, so that a run that is cut short leaves one."""
     numbers = range(plan.first, plan.first + len(rounds))
-    failed = [number for number, result in zip(numbers, rounds, strict=True) if result.problem is not None]
+    failed = [number for number, result in zip(numbers, rounds, strict=True) if has_failed(result)]
     summary = {
         "rounds": len(rounds),
         "failed": [rounds[number - plan.first].seed for number in failed],
+        "void": [result.seed for result in rounds if result.is_void],
         "replay": [plan.replay(number) for number in failed],
         "rounds_of_scenario": dict(Counter(plan.scenario(number) or "mixed" for number in numbers)),
         "operations": sum(len(result.history) for result in rounds),

@@ -34,7 +34,11 @@ CHECK_LIMITS = CheckLimits(seconds=60.0)
 
 
 class Failed(Exception):
-    """A round that does not count, or that shows a bug."""
+    """A round that shows a bug."""
+
+
+class Void(Failed):
+    """A round that does not count: there was no real traffic before anything was broken (the machine is overloaded)."""
 
 
 @dataclass(kw_only=True)
@@ -44,7 +48,8 @@ class Round:
     Attributes:
         did: the faults, in the words of the nemesis.
         outage_s: the longest time without any success, from the first fault to the end.
-        problem: why it failed; None if all is well.
+        problem: why it failed, or does not count; None if all is well.
+        is_void: it does not count.
         history: what clients saw.
     """
 
@@ -53,6 +58,7 @@ class Round:
     outage_s: float = 0.0
     verdict: str = ""
     problem: str | None = None
+    is_void: bool = False
     history: Sequence[Operation] = ()
     seconds: float = 0.0
 
@@ -98,6 +104,7 @@ def play(
             ExceptionGroup,
         ) as problem:  # A group: what clients died of.
             result.problem = "".join(format_exception_only(problem)).strip()
+            result.is_void = isinstance(problem, Void)
             result.history = clients.recorder.operations
         finally:
             nemesis.release()
@@ -112,6 +119,7 @@ def _under_faults(
     wait_until(
         lambda: clients.check() or clients.successes_since(time.monotonic() - 1.0) >= SUCCESSES_BEFORE,
         f"{SUCCESSES_BEFORE} successful operations in a second, before any fault",
+        Void,
     )
     began = time.monotonic()
     for number, step in enumerate(plan):
@@ -175,12 +183,12 @@ def nodes_agree(cluster: LocalCluster) -> None:
         raise Failed(f"the nodes' states differ: {hashes}")
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str, otherwise: type[Failed] = Failed) -> None:
     """Raises Failed, which says what did not happen."""
     deadline = time.monotonic() + WAIT_S
     while not condition():
         if time.monotonic() > deadline:
-            raise Failed(f"{what}: not within {WAIT_S:.0f} s")
+            raise otherwise(f"{what}: not within {WAIT_S:.0f} s")
         hold(0.02)
 
 
