@@ -259,7 +259,8 @@ class Scenario(ABC):
         """Nothing is wrong any more: no election, a write at every member succeeds, and nobody else fills the log."""
         self.world.run_until(self.world.now + 3 * ELECTION_TIMEOUT)  # Who was removed notices the silence.
         leader = self._leader()
-        assert leader is not None
+        if leader is None:
+            raise Violation("quiet after healing", "nobody leads any more")
         term, before = leader.raft.term, leader.raft.last_index
         calls = [self.put(self.members[node]) for node in leader.raft.membership.members]
         self.world.run_until(self.world.now + QUIET_TIME)

@@ -154,8 +154,10 @@ class Member:
         if self._is_other_life(incarnation, self._tick, incarnation):
             return
         now = self.world.now
-        ticks = min(TICKS_AFTER_PAUSE_MAX, max(1, (now - self._last_tick) // self.tick_length))
+        passed = max(1, (now - self._last_tick) // self.tick_length)
+        ticks = min(TICKS_AFTER_PAUSE_MAX, passed)
         self._last_tick = now
+        self.raft.ticks_missed(passed - ticks)
         for _ in range(ticks):
             self.raft.tick()
         self._is_leader_awaited = False

@@ -12,7 +12,9 @@ from typing import Any
 from raftkv.errors import StorageError
 from raftkv.node import ApplyQueue, Node, NodeConfig, recover_raft
 from raftkv.node.events import Failed, PeerDead, PeerLost, Received, SnapshotReceived
+from raftkv.node.health import Watchdogs
 from raftkv.node.snapshots import empty_directory
+from raftkv.node.watchdogs import Monitor
 from raftkv.pb import rpc_pb2
 from raftkv.raft import InstallSnapshot, Membership, MembershipChange, MembershipChangeRefused, Message, RaftConfig
 from raftkv.statemachine import Bootstrap, StateMachine, StoreLimits
@@ -149,7 +151,7 @@ class Member:
             )
 
     def _start_node(self, wal: MirroredWal) -> None:
-        swarm = self.world.swarm
+        swarm, sick = self.world.swarm, self.afflictions.watchdog_s
         self.node = Node(
             self.raft,
             config=NodeConfig(
@@ -161,6 +163,12 @@ class Member:
             cluster_id=CLUSTER,
             incarnation=self.incarnation,
             members=self.machine.members,
+            removed=self.machine.table.removed,
+            monitor=Monitor(
+                Watchdogs(fsync_s=sick, apply_s=sick, loop_s=sick, recovery_s=self.afflictions.recovery_s),
+                clock=self.loop.time,
+                log_write_since=lambda: self.log.in_flight_since(),
+            ),
         )
         post = self.node.inbox.post
         self._log_queue = WalQueue(wal, failed=lambda error: post(Failed(error)), clock=self.loop.time)

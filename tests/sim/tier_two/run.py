@@ -114,7 +114,7 @@ class Run(Scenario):
     def judge(self) -> None:
         """Read everything once more; then a sequential store must be able to explain all that clients saw."""
         leader = self._leader()
-        assert leader is not None
+        assert leader is not None, "somebody led a moment ago"
         task = self.loop.create_task(self.clients.read_everything(leader, READ_TIMEOUT_S))
         self.world.run_until(self.world.now + 3 * ELECTION_TIMEOUT, task.done)
         if not task.done():

@@ -25,6 +25,10 @@ class Afflictions:
     compact_records: int
     job_delay: int
     """Until another thread has done something: copied a snapshot, hashed a state."""
+    watchdog_s: float
+    """A node whose disk, state machine or loop takes longer than this finds itself unfit to lead."""
+    recovery_s: float
+    """And for so long after it is well again."""
     client_pause: int
     clients: int
 
@@ -45,6 +49,8 @@ def draw_afflictions(rng: random.Random) -> Afflictions:
         commit_operations=choice((5, 10_000)),
         compact_records=choice((3, 500)),
         job_delay=choice((1 * MS, 10 * MS, 80 * MS)),
+        watchdog_s=choice((0.03, 0.1, 10.0)),
+        recovery_s=choice((0.05, 0.5)),
         client_pause=choice((2 * MS, 8 * MS, 20 * MS)),
         clients=choice((3, 5, 8)),
     )
