@@ -192,7 +192,7 @@ def check_safe(table: MemberTable, change: Change, membership: Membership, activ
     etcd wants its members to have been connected for five seconds; here they must have answered within an election timeout.
 
     Raises:
-        FailedPrecondition: too few of those who would vote have ever started.
+        FailedPrecondition: too few of those who would vote have ever started, or a learner to be promoted is not there.
         Unavailable: too few of them answer.
     """
     voters = membership.voters
@@ -204,10 +204,16 @@ def check_safe(table: MemberTable, change: Change, membership: Membership, activ
             is_rescue = len(voters) == 2 and len(voters & started) == 1  # One of two is to be replaced.
             if not is_rescue and len(voters & started) < _majority(voters):
                 raise FailedPrecondition(NOT_ENOUGH_STARTED)
+            if len(voters) < _majority(voters | {change.add.ID}):
+                # A change is in force once it is in the log. The second voter would have to confirm its own addition, but
+                # nobody talks to it before that is committed: the first one has to add it as a learner, and promote it.
+                raise FailedPrecondition(NOT_ENOUGH_STARTED)
             _check_all_answer(voters, active)
         case "remove" if change.remove in voters:
             _check_majority(voters - {change.remove}, started, active)
         case "promote":
+            if change.promote not in active:
+                raise FailedPrecondition(LEARNER_NOT_READY)
             _check_majority(voters | {change.promote}, started | {change.promote}, active)
 
 

@@ -17,6 +17,7 @@ from tests.support import eventually
 
 NOT_ENOUGH = "re-configuration failed due to not enough started members"
 UNHEALTHY = "unhealthy cluster"
+NOT_IN_SYNC = "can only promote a learner member which is in sync with leader"
 
 
 def table(*started: int, unstarted: tuple[int, ...] = ()) -> MemberTable:
@@ -76,7 +77,8 @@ def test_what_leaves_a_quorum_is_safe(
         (remove(1), table(1), voters(1), {1}, NOT_ENOUGH),
         (remove(2), table(1, 2, 3), voters(1, 2, 3), {1, 2}, UNHEALTHY),
         (remove(1), table(1, unstarted=(2,)), voters(1, 2), {1, 2}, NOT_ENOUGH),
-        (promote(4), table(1, 2, 3, 4), voters(1, 2, 3, learners=(4,)), {1, 2}, UNHEALTHY),
+        (promote(4), table(1, 2, 3, 4), voters(1, 2, 3, learners=(4,)), {1, 2}, NOT_IN_SYNC),
+        (promote(4), table(1, 2, 3, 4), voters(1, 2, 3, learners=(4,)), {1, 4}, UNHEALTHY),
     ],
     ids=[
         "a voter while one is down",
@@ -86,6 +88,7 @@ def test_what_leaves_a_quorum_is_safe(
         "one of the two that are left",
         "the only one that ever started",
         "a learner that does not answer",
+        "a fourth voter while two are down",
     ],
 )
 def test_what_could_cost_the_quorum_is_refused_in_etcds_words(
