@@ -14,8 +14,11 @@
 
 - `node.py` feeds the core and carries out its `Ready`; nothing there waits, so no decision is made on stale state.
 - `ticker.py` is its clock, and knows how late it is.
-- `requests.py` is what clients wait for, given to the core as far as it takes it. `proposals.py` holds commands through elections and makes proposing them twice harmless; `reads.py` does the same for reads;
+- `requests.py` is what clients wait for, given to the core as far as it takes it, and refused while the node is cut off.
+  `proposals.py` holds commands through elections and makes proposing them twice harmless; `reads.py` does the same for reads;
   `patience.py` says when to ask again.
+- `watchdogs.py` looks at the log's thread, the state machine's, the loop and the disk; `health.py` makes a verdict of it, by which
+  the core hands leadership over.
 - `applier.py` is the thread that owns LMDB. A slow disk or a long apply delays answers, never heartbeats.
 - `saves.py` keeps promises until the disk has kept them; `leader_watch.py`, `succession.py`: waiting for a leader, becoming one.
 - `snapshots.py`, `compaction.py`: followers that fall behind, and a log that stays bounded.
@@ -23,7 +26,7 @@
 - `flight_record.py`: what the node remembers of elections, failures and their evidence, for `raftkv why`.
 - `ports.py`: the three things a node needs from the world, so that a simulator can provide them.
 
-Not done: health-driven hand-over.
+Not done: a node whose disk is full stops when a write fails; its peers go on without it.
 """
 
 from __future__ import annotations

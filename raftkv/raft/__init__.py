@@ -32,15 +32,27 @@ earlier; with two quick followers it need not wait for it. Once a quorum is coun
 term, it is committed and comes out in `Ready.committed`, on every node in the same order.
 
 How it is laid out: `types`, `messages`, `config`, `ready` are the vocabulary, `notices` what it says of its reasons.
-`quorum`, `log`, `membership`, `progress`, `read_index`, `saves` are small machines that know nothing of each other. `state`
+`quorum`, `log`, `membership`, `progress`, `read_index`, `saves`, `patience`, `reach` are small machines that know nothing of each other. `state`
 is what all roles share. `follower`, `candidate`, `leader` (with `replication`) hold what only a role needs; their handlers
 *return* a transition, and `roles` is the only file that carries one out. `raft` is the face of it all. `answers` holds what
 every role answers alike.
 
 Decisions worth knowing:
 
-- PreVote and CheckQuorum are always on. A voter that heard a leader within an election timeout does not vote, unless the
-  leader itself asked for it (leadership transfer) or the shell has seen the leader's process die (`leader_gone`).
+- PreVote and CheckQuorum are always on (dissertation §9.6, §6.2). A voter that heard a leader within an election timeout does
+  not vote (§4.2.3), unless the leader itself asked for it (leadership transfer), has said that it leads no more (`Resigned`),
+  or the shell has seen its process die (`leader_gone`). None of this touches safety: votes and logs decide, and evidence that
+  lies, is stale, or is had by a minority costs an election at most.
+- Silence is waited out for one election timeout, and then in turns by rank, so that the first candidate has won before the
+  second asks (`State.draw_election_timeout`); chance alone, as in the Raft paper §9.3, decides only where there is no leader
+  to be ranked after. The timeout is the configured one, stretched at most twofold by silences that turned out to be nothing
+  (`patience`): so it can be short where the machine is quiet.
+- A leader that steps down says so: perhaps it is heard where it does not hear. Whoever hears it does not wait.
+- A node knows when it is on the wrong side of a cut (`reach`): no quorum answers it, or those who do hear a leader that it does
+  not hear, or its leader says that it does not hear *it*. The shell then turns its clients away.
+- The right to lead is earned. The shell says how unfit to lead a node is (`Raft.set_severity`), followers tell their leader with
+  each heartbeat's answer, and a leader that is worse off than a follower which could take over hands over; it resigns if that
+  does not come about, and stays where all are equally unfit. Who is unfit campaigns late, not never.
 - A membership is in force from the moment its entry is appended, and rolled back if that is truncated. A change of more
   than one voter goes through a joint configuration, which ends by itself.
 - Besides acknowledgements and votes, requests for votes wait for our disk too: see `State.send_after_save`.
