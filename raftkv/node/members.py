@@ -44,6 +44,8 @@ LOOK_AGAIN_S = 0.005
 TRY_AGAIN_S = 0.05
 """After the leader was lost or would not take it now."""
 HAND_OVER_S = 2.0
+FORWARD_S = 3.0
+"""A leader that has not answered by then may hang: another one is looked for, and what became of the change."""
 
 
 class Members:
@@ -93,7 +95,7 @@ class Members:
                 return table
         if node.raft.role is RoleName.LEADER:
             return await self.lead(change, timeout_s=timeout_s)
-        return await self._forward(node.raft.leader, change, timeout_s)
+        return await self._forward(node.raft.leader, change, min(timeout_s, FORWARD_S))
 
     async def lead(self, change: Change, *, timeout_s: float) -> MemberTable:
         """Carry a change out, on the leader.
