@@ -29,6 +29,8 @@ STOOD_STILL_S = 0.25
 UNHEARD = "it was not heard, and heard others"
 DEAF = "it heard too few, and was heard"
 """Details of CUT_OFF: which direction was cut."""
+HANDED_OVER = "and handed over"
+"""Detail of STOPPED: somebody took over before it was gone."""
 _OF_A_START = frozenset({"start", "campaign", "answer", "counted", "step-down", "leader"})
 
 
@@ -160,7 +162,7 @@ class _Explanation:
         if failed := self._of_old("failed"):
             return Cause.FAILED, str(failed[-1].get("error", ""))
         if self._of_old("stopping"):
-            return Cause.STOPPED, ""
+            return Cause.STOPPED, HANDED_OVER if self._campaigns("transfer") else ""
         sickness = self._sickness()
         if self._campaigns("transfer"):
             return (Cause.SICK, sickness) if sickness else (Cause.MOVED, "")

@@ -100,7 +100,7 @@ def _what(failover: Failover) -> str:
         case Cause.FAILED:
             return f"{old} stopped by itself ({failover.detail})"
         case Cause.STOPPED:
-            return f"{old} was stopped and handed over" if failover.leader else f"{old} was stopped"
+            return f"{old} was stopped {failover.detail}".rstrip()
         case Cause.SICK:
             return f"{old} was not fit to lead ({failover.detail})"
         case Cause.MOVED:

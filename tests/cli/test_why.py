@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, Etcd, Outcome
-from tests.lab.flights import captured_lines
+from tests.lab.flights import Book, captured_lines, elect
 
 
 @pytest.fixture
@@ -129,6 +129,23 @@ def test_a_torn_record_is_told_and_its_loss_named(raftkv: Command, data_dirs: di
 
     assert "the record of n1 is not whole: 1 line cannot be read" in text
     assert "n3 died; n2 led term 2" in text
+
+
+def test_clocks_that_disagree_are_told_and_corrected(raftkv: Command, tmp_path: Path) -> None:
+    n1, n2, n3 = Book("n1"), Book("n2"), Book("n3", clock_ahead_s=2.0)
+    elect(1_000_000.0, 1, n1, n2, n3)
+    elect(1_000_010.0, 2, n3, n2, n1, leader="n1", silent_ms=300)
+    for book in (n1, n2, n3):
+        (tmp_path / book.node / "flight").mkdir(parents=True)
+        (tmp_path / book.node / "flight" / "0000000000000001.jsonl").write_bytes(b"\n".join(book.lines) + b"\n")
+    arguments = from_disks({book.node: tmp_path / book.node for book in (n1, n2, n3)})
+
+    text = raftkv("why", *arguments).out.decode()
+    answer = json.loads(raftkv("why", "--json", *arguments).out)
+
+    assert re.search(r"^clocks disagree: n3's is 2\.00 s ahead of n[12]'s; all times are on n[12]'s$", text, re.M)
+    assert answer["failovers"][-1]["led_at"] == pytest.approx(1_000_010.006, abs=0.003)
+    assert answer["failovers"][-1]["outage_ms"] == pytest.approx(306, abs=3)
 
 
 # --- whom it cannot ask -----------------------------------------------------------------------------------------------

@@ -306,6 +306,24 @@ def test_a_return_after_the_next_failover_is_told_by_itself() -> None:
     assert [narration.absence(away) for away in absences(whole, failovers(whole))] == ["n1 is back after 5.00 s"]
 
 
+def test_a_lone_node_that_was_stopped_handed_nothing_over() -> None:
+    alone = Book("n1").say(NOW, "start", 0).say(NOW + 1, "leader", 1, leader="n1", role="leader")
+    alone.say(NOW + 9, "stopping", 1).say(NOW + 9.1, "stopped", 1)
+    alone.say(NOW + 20, "start", 1, previous={"ended": "stopped"}).say(
+        NOW + 21, "leader", 2, leader="n1", role="leader"
+    )
+
+    assert narration.headline(last(merged(alone))) == "n1 was stopped; n1 led again term 2"
+
+
+def test_a_lone_node_that_was_killed_died() -> None:
+    alone = Book("n1").say(NOW, "start", 0).say(NOW + 1, "leader", 1, leader="n1", role="leader")
+    alone.say(NOW + 20, "start", 1, previous={"ended": "without a stop"})
+    alone.say(NOW + 21, "leader", 2, leader="n1", role="leader")
+
+    assert narration.headline(last(merged(alone))) == "n1 died; n1 led again term 2"
+
+
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
