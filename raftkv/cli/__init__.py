@@ -17,7 +17,7 @@ cannot be read; 4 an output format the command does not have; 128 missing, super
 130 Ctrl-C; 141 the reader of our output went away. 1, 3, 4 and 128 are etcdctl's.
 
 Not done: etcdctl's watch, lease, lock, elect, auth, user, role, snapshot, defrag, alarm, make-mirror and
-check, `member add|remove|update|promote`, and the flags --discovery-srv* and --insecure-skip-tls-verify.
+check, and the flags --discovery-srv* and --insecure-skip-tls-verify.
 """
 
 from __future__ import annotations

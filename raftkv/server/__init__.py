@@ -17,7 +17,7 @@ must be able to tell.
 
 Watches have streams of their own (`watch.py`); what they hear of is read by `watch_feed.py` and given out by `raftkv.watch`.
 
-Not done: Lease, Auth, Lock, Election, member changes and the rest of Maintenance answer UNIMPLEMENTED. No TLS.
+Not done: Lease, Auth, Lock, Election and the rest of Maintenance answer UNIMPLEMENTED. No TLS.
 """
 
 from __future__ import annotations

@@ -16,6 +16,10 @@ A broken stream is reported to the node (`PeerLost`): what was on its way is los
 refused with a status that says which, on both ends. It also tells which data the peer has: one that has lost its data, or got
 an older copy of it back, is told so and must not vote; the node notes that in its data directory and decides (`meet`).
 
+Beside the streams there are two calls (`roster.py`): nodes that miss each other exchange the member tables that they have applied, so
+that one which was removed while it was away is told, and one that was left behind learns of the new members; and a change of the
+members is passed on to the leader.
+
 Not done: TLS between peers.
 """
 
