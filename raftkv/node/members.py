@@ -44,6 +44,7 @@ LOOK_AGAIN_S = 0.005
 TRY_AGAIN_S = 0.05
 """After the leader was lost or would not take it now."""
 HAND_OVER_S = 2.0
+HEALTH_WAIT_S = 1.0
 FORWARD_S = 3.0
 """A leader that has not answered by then may hang: another one is looked for, and what became of the change."""
 
@@ -106,15 +107,30 @@ class Members:
         async with self._one_at_a_time:
             table = await self._node.read(lambda machine: machine.table, timeout_s=timeout_s)
             raft = self._node.raft
-            if raft.role is not RoleName.LEADER:
-                raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
+            term = raft.term
             check_change(table, change)
-            check_safe(table, change, raft.membership, self._active())
+            await self._safe(table, change)
             if change.remove == raft.node_id:
                 await self._hand_over()
+            if (raft.role, raft.term) != (RoleName.LEADER, term):  # Another leader may have changed what was checked.
+                raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
             index = self._propose(change)
             await self._committed(index, raft.term)
             return after_change(table, change.SerializeToString())
+
+    async def _safe(self, table: MemberTable, change: Change) -> None:
+        """As `check_safe`, with a moment's patience: a new leader has not heard from everybody yet."""
+        end = asyncio.get_running_loop().time() + HEALTH_WAIT_S
+        while True:
+            try:
+                check_safe(table, change, self._node.raft.membership, self._active())
+                return
+            except Unavailable:
+                if self._node.raft.role is not RoleName.LEADER:
+                    raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED) from None
+                if asyncio.get_running_loop().time() > end:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     def _active(self) -> set[NodeId]:
         """Who has answered this leader, and lately, and has not gone since."""
