@@ -33,6 +33,9 @@ class Absence:
         return self.back_at if self.is_end_told and self.back_at is not None else self.began_at
 
 
+_GROUPS = ("voters", "outgoing_voters", "learners")
+
+
 def failovers(timeline: Timeline) -> list[Failover]:
     """Every change of leader, oldest first; the last one may still be going on."""
     found: list[Failover] = []
@@ -51,10 +54,14 @@ def absences(timeline: Timeline, known: Sequence[Failover] = ()) -> list[Absence
     """Who was away, oldest first; of leaders whose end is the story of a failover in `known` at most the return."""
     away: dict[str, Absence] = {}
     found: list[Absence] = []
+    members: set[str] = set()
     for event in timeline.events:
         peer = str(event.get("peer"))
         match event.kind:
-            case "peer" if event.get("state") == "dead":
+            case "start" | "members" if event.get("voters"):
+                members = {node for group in _GROUPS for node in event.get(group, ())}
+        match event.kind:
+            case "peer" if event.get("state") == "dead" and (peer in members or not members):
                 away.setdefault(peer, Absence(node=peer, began_at=event.at, back_at=None, how="died"))
             case "stopped" | "failed":  # Its own word counts for more than what others saw of it.
                 since = away[event.node].began_at if event.node in away else event.at

@@ -139,6 +139,7 @@ class FlightRecord:
         self._began = clock()
         self._previous = _last_event(earlier)
         self._seq = int(self._previous.get("seq", 0))
+        self._names: dict[NodeId, str] = {}
         self._repeats: dict[str, _Repeat] = {}
         self._heard: dict[NodeId, float] = {}
         self._lags: deque[tuple[float, float]] = deque()
@@ -151,7 +152,7 @@ class FlightRecord:
         """Whose events these will be."""
         self._raft = raft
         self._tick_ms = tick_s * 1000
-        self._name_of = name_of
+        self._ask_name = name_of
         self._membership = raft.membership
 
     def attach(
@@ -321,7 +322,7 @@ class FlightRecord:
                 details = {}
         return {"refusal": notice.refusal.value, **details}
 
-    # --- evidence -------------------------------------------------------------------------------------------------------
+    # --- names and evidence -------------------------------------------------------------------------------------------------------
 
     def _evidence(self) -> dict[str, Any]:
         since = self._sync_since()
@@ -343,6 +344,13 @@ class FlightRecord:
             "outgoing_voters": membership.outgoing_voters,
         }
         return {name: [self._name_of(node) for node in sorted(group)] for name, group in groups.items() if group}
+
+    def _name_of(self, node: NodeId) -> str:
+        """Its name; of a member that was removed the one it had."""
+        name = self._ask_name(node)
+        if name != f"{node:x}":
+            self._names[node] = name
+        return self._names.get(node, name)
 
     def _name_or_none(self, node: NodeId) -> str | None:
         return self._name_of(node) if node else None

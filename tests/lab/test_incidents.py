@@ -324,6 +324,14 @@ def test_a_lone_node_that_was_killed_died() -> None:
     assert narration.headline(last(merged(alone))) == "n1 died; n1 led again term 2"
 
 
+def test_who_is_no_member_any_more_is_not_missed() -> None:
+    n1, n2, n3 = led_by_n1()
+    n1.say(NOW + 5.0, "members", 1, voters=["n1", "n2"])
+    n1.say(NOW + 5.1, "peer", 1, peer="n3", state="dead", reason="it refuses connections")
+
+    assert absences(merged(n1, n2, n3)) == []
+
+
 # --- words ------------------------------------------------------------------------------------------------------------
 
 

@@ -176,3 +176,15 @@ def test_another_reason_is_another_event() -> None:
         bench.record.peer_lost(2, f"reason {number}")
 
     assert len(bench.events) == 20
+
+
+def test_a_member_that_was_removed_keeps_its_name_on_record() -> None:
+    bench = Bench()
+    names = {2: "n2"}
+    bench.record.observe(bench.raft, tick_s=TICK_S, name_of=lambda node: names.get(node, f"{node:x}"))
+    bench.record.peer_connected(2)
+
+    del names[2]
+    bench.record.peer_lost(2, "Socket closed")
+
+    assert bench.last["peer"] == "n2"
