@@ -17,7 +17,7 @@ GAPS_IN_TIMEOUT = 2
 heartbeats that are 50 ms apart; those alone should not stretch a timeout of 300 ms."""
 STRETCH_MAX = 2
 """The ceiling, in configured timeouts: however the machine behaves, an outage stays bounded."""
-WINDOW_TIMEOUTS = 100
+WINDOW_TIMEOUTS = 50
 """Every so many configured timeouts the older half of what is remembered goes."""
 
 
