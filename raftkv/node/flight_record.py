@@ -253,9 +253,11 @@ class FlightRecord:
     def noticed(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
             self._notice(notice)
-        if self._raft.membership is not self._membership:
-            self._membership = self._raft.membership
-            self._record("members", **self._members(self._membership))
+        membership = self._raft.membership
+        if membership is not self._membership:  # Asked with every Ready: an equal one is rare enough to be compared.
+            before, self._membership = self._membership, membership
+            if membership != before:
+                self._record("members", **self._members(membership))
 
     def leader_changed(self, state: SoftState) -> None:
         if state.leader != NO_NODE:

@@ -10,6 +10,7 @@ from raftkv.node.flight_record import BURST, PAUSE_MAX_S, QUIET_S, FlightRecord,
 from raftkv.raft import HeartbeatRequest, RoleName, SoftState
 from raftkv.raft.notices import Campaigned, Cause, Loss, Refusal, SteppedDown, VoteAnswered
 from tests.node.support import new_raft
+from tests.raft.cluster import change, cluster
 
 TICK_S = 0.01
 
@@ -188,3 +189,16 @@ def test_a_member_that_was_removed_keeps_its_name_on_record() -> None:
     bench.record.peer_lost(2, "Socket closed")
 
     assert bench.last["peer"] == "n2"
+
+
+def test_a_membership_is_recorded_when_it_changes_and_not_when_it_is_said_again() -> None:
+    group = cluster(3)
+    bench = Bench()
+    bench.record.observe(group[1], tick_s=TICK_S, name_of=lambda node: f"n{node}")
+    group.observe = lambda node, ready: bench.record.noticed([]) if node.raft is group[1] else None
+
+    group.elect(1).propose(1, "a")
+    group[1].propose_membership(change(1, 2), b"")
+    group.settle()
+
+    assert [event["voters"] for event in bench.events if event["kind"] == "members"] == [["n1", "n2"]]
