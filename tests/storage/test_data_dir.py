@@ -74,6 +74,19 @@ def test_it_can_be_opened_by_whoever_does_not_know_whose_it_is(tmp_path: Path) -
     data.close()
 
 
+def test_whose_data_it_is_can_be_asked_without_opening_it(tmp_path: Path) -> None:
+    path = tmp_path / "n1"
+    assert DataDir.identity_in(path) is None
+    path.mkdir()
+    assert DataDir.identity_in(path) is None
+    data = DataDir.open(path, create=ME)
+
+    assert DataDir.identity_in(path) == ME
+
+    data.close()
+    assert DataDir.open(path, create=ME).incarnation == 2, "asking is no opening"
+
+
 def test_a_directory_in_use_is_refused_and_names_the_process(tmp_path: Path) -> None:
     data = DataDir.open(tmp_path, create=ME)
 

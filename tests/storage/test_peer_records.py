@@ -93,3 +93,19 @@ def test_damaged_records_stop_the_node(tmp_path: Path) -> None:
 
     with pytest.raises(CorruptionError, match=r"peers\.json is damaged"):
         PeerRecords(tmp_path)
+
+
+def test_who_was_removed_is_forgotten_and_the_others_are_not() -> None:
+    files = new_disk()
+    records = PeerRecords(NODE, files=files)
+    for member in (5, 6):
+        records.meet(member, KNOWN)
+
+    records.forget([5, 9])
+    before = files.operations
+    records.forget([5, 9])
+
+    assert files.operations == before, "nothing is left to write"
+    again = PeerRecords(NODE, files=files)
+    assert again.knows(6, KNOWN)
+    assert not again.knows(5, KNOWN)
