@@ -7,27 +7,24 @@ they ask for (`operations`), and whether the answers were right (`raftkv.lab.lin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from raftkv.errors import STOPPED, Outcome, RequestError, Unavailable
+from raftkv.errors import Outcome, RequestError
 from raftkv.lab.history import Recorder
-from raftkv.node import Node
 from raftkv.pb import store_pb2
 from tests.sim.calls import Call
 from tests.sim.swarm import MS
 from tests.sim.tier_two.loop import VirtualLoop
 from tests.sim.tier_two.member import Member
 from tests.sim.tier_two.operations import ALL_PROBES, Asked, Menu, answer_to
+from tests.sim.tier_two.rpc import call
 from tests.sim.tier_two.swarm import Afflictions
 from tests.sim.tier_two.watch import StateWatch
 from tests.sim.world import World
 
 TIMEOUTS_S = (0.05, 0.3, 1.5)
-HOP = 200
-"""Between a client and a node, microseconds."""
-
-Job = Callable[[Node], Awaitable[Any]]
+LOCAL_TIMEOUT_S = 0.3
 
 
 class Clients:
@@ -42,7 +39,6 @@ class Clients:
         states: StateWatch,
     ) -> None:
         self._world = world
-        self._loop = loop
         self._members = members
         self._pause = afflictions.client_pause
         self._states = states
@@ -75,20 +71,20 @@ class Clients:
 
     async def _perform(self, name: str, member: Member, asked: Asked, timeout_s: float) -> RequestError | None:
         """Do and record it."""
-        call = self.recorder.now()
-        self._in_flight[name] = (call, asked)
+        begun = self.recorder.now()
+        self._in_flight[name] = (begun, asked)
         try:
             result = asked.told(await self.ask(member, asked, timeout_s))
         except RequestError as error:
             if _is_unknown(asked, error):
                 asked.group.unknown += 1
-                self.recorder.never_returned(name, call, asked.op, asked.args)
+                self.recorder.never_returned(name, begun, asked.op, asked.args)
             else:
-                self.recorder.refused(name, call, asked.op, asked.args, str(error))
+                self.recorder.refused(name, begun, asked.op, asked.args, str(error))
             return error
         finally:
             del self._in_flight[name]
-        self.recorder.returned(name, call, asked.op, asked.args, result)
+        self.recorder.returned(name, begun, asked.op, asked.args, result)
         self.revision = max(self.revision, result["revision"])
         if asked.command is not None:
             self.acknowledged += 1
@@ -105,46 +101,22 @@ class Clients:
             return answer
         assert asked.request is not None
         read = answer_to(asked.request)
-        return await self.call(member, lambda node: node.read(read, timeout_s=timeout_s), timeout_s)
+        return await call(self._world, member, lambda it: it.node.read(read, timeout_s=timeout_s), timeout_s)
 
     async def write(self, member: Member, command: store_pb2.Command, timeout_s: float) -> Any:
         commands = store_pb2.CommandBatch(commands=[command]).SerializeToString()
-        return (await self.call(member, lambda node: node.submit(commands, 1, timeout_s=timeout_s), timeout_s))[0]
+        job = partial(_submit, commands, timeout_s)
+        return (await call(self._world, member, job, timeout_s))[0]
 
-    async def call(self, member: Member, job: Job, timeout_s: float) -> Any:
-        """There and back. If nothing comes back in time, nobody knows."""
-        reply = self._loop.create_future()
-        timer = self._loop.call_later(timeout_s + 0.01, _give_up, reply)
-        self._world.after(self._world.about(HOP), self._arrive, member, job, reply)
-        try:
-            return await reply
-        finally:
-            timer.cancel()
-
-    def _arrive(self, member: Member, job: Job, reply: asyncio.Future[Any]) -> None:
-        if not member.is_up:
-            _settle(reply, Unavailable(STOPPED, outcome=Outcome.NOT_APPLIED))
-            return
-        context = member.process.context.copy()
-        context.run(self._loop.create_task, self._serve(member.node, job, reply), context=context)
-
-    async def _serve(self, node: Node, job: Job, reply: asyncio.Future[Any]) -> None:
-        """The server's side, in the node's process."""
-        try:
-            result = await job(node)
-        except RequestError as error:
-            result = error
-        self._world.after(self._world.about(HOP), _settle, reply, result)
-
-    async def put_once(self, call: Call, member: Member, asked: Asked, timeout_s: float) -> None:
+    async def put_once(self, put: Call, member: Member, asked: Asked, timeout_s: float) -> None:
         name = self._new_name()
         error = await self._perform(name, member, asked, timeout_s)
-        call.set_result([] if error is None else error)
+        put.set_result([] if error is None else error)
 
     def abandon(self) -> None:
         """The run ends while some still wait: what came of it, nobody knows."""
-        for name, (call, asked) in self._in_flight.items():
-            self.recorder.never_returned(name, call, asked.op, asked.args)
+        for name, (begun, asked) in self._in_flight.items():
+            self.recorder.never_returned(name, begun, asked.op, asked.args)
 
     async def read_everything(self, member: Member, timeout_s: float) -> None:
         """What was acknowledged is there, or was overwritten. Raises RequestError."""
@@ -155,7 +127,7 @@ class Clients:
             result = asked.told(await self.ask(member, asked, timeout_s))
             self.recorder.returned(name, begun, asked.op, asked.args, result)
         begun, read = self.recorder.now(), answer_to(ALL_PROBES)
-        found = await self.call(member, lambda node: node.read(read, timeout_s=timeout_s), timeout_s)
+        found = await call(self._world, member, lambda it: it.node.read(read, timeout_s=timeout_s), timeout_s)
         for args, result in self.menu.probes_told(found):
             self.recorder.returned(self._new_name(), begun, "get", args, result)
 
@@ -173,7 +145,7 @@ class Clients:
             assert request is not None
             read = answer_to(request)
             try:
-                found = await self.call(member, lambda node, read=read: node.read_local(read, timeout_s=0.3), 0.3)
+                found = await call(self._world, member, partial(_read_local, read), LOCAL_TIMEOUT_S)
             except RequestError:
                 continue
             self._states.read_locally(life, seen, found)
@@ -183,19 +155,14 @@ class Clients:
         return f"c{self._names}"
 
 
+async def _submit(commands: bytes, timeout_s: float, member: Member) -> Any:
+    return await member.node.submit(commands, 1, timeout_s=timeout_s)
+
+
+async def _read_local(read: Any, member: Member) -> Any:
+    return await member.node.read_local(read, timeout_s=LOCAL_TIMEOUT_S)
+
+
 def _is_unknown(asked: Asked, error: RequestError | None) -> bool:
     """Whether it may have been done, or may still be."""
     return error is not None and asked.command is not None and error.outcome is not Outcome.NOT_APPLIED
-
-
-def _settle(reply: asyncio.Future[Any], result: Any) -> None:
-    if reply.done():
-        return
-    if isinstance(result, RequestError):
-        reply.set_exception(result)
-    else:
-        reply.set_result(result)
-
-
-def _give_up(reply: asyncio.Future[Any]) -> None:
-    _settle(reply, Unavailable("nothing was heard of it", outcome=Outcome.UNKNOWN))

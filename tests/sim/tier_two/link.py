@@ -32,16 +32,38 @@ class Link:
         self._member = member
         self._world = member.world
         self.peers: frozenset[int] = frozenset()
+        self._introduced: set[int] = set()
         self._received = 0
+
+    @property
+    def connected(self) -> set[int]:
+        """Peers with whom there is a stream now."""
+        others, cut = self._member.members, self._world.cut
+        return {
+            node
+            for node in self.peers | self._introduced
+            if others[node].is_up and (node, self._member.id) not in cut and (self._member.id, node) not in cut
+        }
+
+    def hears(self, node: int) -> bool:
+        """Whether a peer is listened to: one that knows us is believed to be a member, unless we know better."""
+        if node in self.peers:
+            return True
+        other = self._member.members[node]
+        if node in self._member.node.removed or not other.is_up or self._member.id not in other.link.peers:
+            return False
+        self._introduced.add(node)
+        return True
 
     def send(self, messages: Sequence[Message]) -> None:
         for message in messages:
             self._member.checkers.sending(self._member, message)
-            if message.receiver in self.peers:
+            if message.receiver in self.peers or message.receiver in self._introduced:
                 self._world.send(message)
 
     def set_peers(self, members: Sequence[rpc_pb2.Member]) -> None:
         self.peers = frozenset(member.ID for member in members)
+        self._introduced -= self._member.node.removed
 
     async def send_snapshot(self, message: InstallSnapshot, path: Path) -> int:
         """As the real stream: it arrives whole and verified, or not at all; and who sent it may not learn which."""

@@ -9,15 +9,16 @@ import random
 from pathlib import Path
 from typing import Any
 
-from raftkv.errors import StorageError
+from raftkv.errors import LEADER_CHANGED, MemberRemovedError, Outcome, StorageError, Unavailable
 from raftkv.node import ApplyQueue, Node, NodeConfig, recover_raft
 from raftkv.node.events import Failed, PeerDead, PeerLost, Received, SnapshotReceived
 from raftkv.node.health import Watchdogs
+from raftkv.node.members import Members
 from raftkv.node.snapshots import empty_directory
 from raftkv.node.watchdogs import Monitor
-from raftkv.pb import rpc_pb2
+from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft import InstallSnapshot, Membership, MembershipChange, MembershipChangeRefused, Message, RaftConfig
-from raftkv.statemachine import Bootstrap, StateMachine, StoreLimits
+from raftkv.statemachine import Bootstrap, MemberTable, StateMachine, StoreLimits
 from raftkv.storage import DataDir, Identity, WalOptions, WalQueue
 from tests.sim.calls import describe
 from tests.sim.checkers import Checkers, View, Violation
@@ -26,6 +27,7 @@ from tests.sim.tier_two.disk import Files, Mirror, MirroredWal
 from tests.sim.tier_two.link import Link
 from tests.sim.tier_two.loop import Process, VirtualLoop
 from tests.sim.tier_two.ports import VirtualApplier, VirtualLog
+from tests.sim.tier_two.rpc import call
 from tests.sim.tier_two.swarm import Afflictions
 from tests.sim.tier_two.watch import StateWatch, watch_core
 from tests.sim.world import World
@@ -75,6 +77,7 @@ class Member:
         self.death_expected = False
         self.dies_installing = False
         """It will not survive the next snapshot that it receives, if it has not been restarted by then."""
+        self.is_removed = False
         self._initial = initial
         self._table = table
         self._directory = directory / f"n{node}"
@@ -99,6 +102,9 @@ class Member:
     # Life
 
     def start(self) -> None:
+        """Unless it was removed: then its data is of no further use."""
+        if self.is_removed:
+            return
         self.process = Process(self._after_step)
         self.process.run(self._start)
 
@@ -176,6 +182,7 @@ class Member:
         apply_queue = ApplyQueue(self.machine, post, wanted=(self.id, self.incarnation))
         applier = VirtualApplier(apply_queue, self._apply_delay, lambda: self.states.look(self))
         self.link = Link(self)
+        self.roster = Members(self.node, self._forward, lambda: self.link.connected)
         self.node.start(
             log_writer=self.log,
             transport=self.link,
@@ -194,6 +201,18 @@ class Member:
             uncommitted_bytes_max=swarm.uncommitted_bytes_max,
             committed_bytes_max=swarm.committed_bytes_max,
         )
+
+    async def _forward(self, leader: int, change: store_pb2.MemberChange, timeout_s: float) -> MemberTable:
+        """Pass a change of the members on to the leader."""
+        if leader not in self.link.connected:
+            raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
+        table: MemberTable = await call(
+            self.world,
+            self.members[leader],
+            lambda other: other.roster.lead(change, timeout_s=timeout_s),
+            timeout_s,
+        )
+        return table
 
     def crash(self) -> None:
         """The process is killed, or its machine loses power; perhaps in the middle of a write."""
@@ -246,7 +265,9 @@ class Member:
 
     def _stopped(self) -> None:
         error = self.node.stopped.exception()
-        if not (self.death_expected and isinstance(error, StorageError)):
+        if isinstance(error, MemberRemovedError):
+            self.is_removed = self.death_expected = True
+        if not (self.death_expected and isinstance(error, (StorageError, MemberRemovedError))):
             if isinstance(error, Violation):
                 raise error
             raise Violation("nodes go on", f"{self} stopped: {type(error).__name__}: {error}") from error
@@ -310,7 +331,7 @@ class Member:
     # What it is told
 
     def receive(self, message: Message) -> None:
-        if not self.is_up or message.sender not in self.link.peers:
+        if not self.is_up or not self.link.hears(message.sender):
             return
         if self.world.trace is not None:
             self.say_received(message)

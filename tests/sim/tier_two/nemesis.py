@@ -22,9 +22,18 @@ class NodeNemesis(Nemesis):
         schedule: Schedule,
         extra: tuple[tuple[str, float], ...],
         compact_keys: Callable[[], None],
+        change_members: Callable[[], None] | None,
     ) -> None:
         super().__init__(world, members, schedule, extra=extra)
         self._compact_keys = compact_keys
+        self._change_members = change_members
+
+    def member(self) -> None:
+        """By the book, or any change at all."""
+        if self._change_members is None:
+            super().member()
+        else:
+            self._change_members()
 
     def disk_error(self) -> None:
         """Fails once and for all: the process stops by itself, and is started again."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from raftkv.errors import RequestError
 from raftkv.lab.linearizability import CheckLimits, check
-from raftkv.pb import rpc_pb2
+from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft import Membership, Message
 from tests.sim.calls import Call
 from tests.sim.checkers import Violation
@@ -27,6 +27,7 @@ from tests.sim.tier_two.loop import VirtualLoop
 from tests.sim.tier_two.member import Member
 from tests.sim.tier_two.nemesis import NodeNemesis
 from tests.sim.tier_two.operations import compaction
+from tests.sim.tier_two.roster import carry_out, draw_change, row
 from tests.sim.tier_two.swarm import draw_afflictions, draw_extra_faults
 from tests.sim.tier_two.watch import StateWatch
 
@@ -48,8 +49,6 @@ class Run(Scenario):
         self.states = StateWatch(self.checkers)
         if trace is not None:
             trace.append(f"{self.afflictions} {self._extra_faults}")
-        nodes = range(1, self.swarm.voters + self.swarm.spares + 1)
-        self._table = [rpc_pb2.Member(ID=node, name=f"n{node}", peerURLs=[f"http://n{node}:2380"]) for node in nodes]
 
     def run(self) -> Result:
         """Raises Violation, or whatever a node asserts."""
@@ -72,14 +71,33 @@ class Run(Scenario):
             states=self.states,
             afflictions=self.afflictions,
             initial=initial,
-            table=self._table,
+            table=self._told(node),
             members=self.members,
             tick=tick,
             directory=self._directory,
         )
 
     def new_nemesis(self) -> NodeNemesis:
-        return NodeNemesis(self.world, self.members, self.schedule, self._extra_faults, self._compact_keys)
+        change_members = self._change_members if self.afflictions.is_managed else None
+        return NodeNemesis(
+            self.world, self.members, self.schedule, self._extra_faults, self._compact_keys, change_members
+        )
+
+    def _told(self, node: int) -> list[rpc_pb2.Member]:
+        """The members that a node is told of when it is made: all there will ever be, unless the log is to tell of them."""
+        last = self.swarm.voters if self.afflictions.is_managed else self.swarm.voters + self.swarm.spares
+        return [row(one) for one in sorted({*range(1, last + 1), node})]
+
+    def _change_members(self) -> None:
+        up = [member for _, member in sorted(self.members.items()) if member.is_up and not member.is_paused]
+        if not up:
+            return
+        asked = self.rng.choice(up)
+        change = draw_change(self.rng, asked, self.members)
+        if change is not None:
+            if self.world.trace is not None:
+                self.world.say("--", f"{asked} is asked to {str(change).split()[0].rstrip(':')}: {_subject(change)}")
+            self.loop.create_task(carry_out(self.world, asked, change))
 
     def deliver(self, message: Message) -> None:
         self.members[message.receiver].receive(message)
@@ -131,6 +149,10 @@ class Run(Scenario):
             raise Violation("linearizable", str(verdict))
         self.checkers.acknowledged = self.clients.acknowledged
         self.checkers.reads = self.clients.reads
+
+
+def _subject(change: store_pb2.MemberChange) -> int:
+    return change.add.ID or change.remove or change.promote
 
 
 @contextmanager

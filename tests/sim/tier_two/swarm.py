@@ -29,6 +29,8 @@ class Afflictions:
     """A node whose disk, state machine or loop takes longer than this finds itself unfit to lead."""
     recovery_s: float
     """And for so long after it is well again."""
+    is_managed: bool
+    """Members change as operators change them, by the member table; else in any way that a core takes."""
     client_pause: int
     clients: int
 
@@ -51,6 +53,7 @@ def draw_afflictions(rng: random.Random) -> Afflictions:
         job_delay=choice((1 * MS, 10 * MS, 80 * MS)),
         watchdog_s=choice((0.03, 0.1, 10.0)),
         recovery_s=choice((0.05, 0.5)),
+        is_managed=choice((True, False)),
         client_pause=choice((2 * MS, 8 * MS, 20 * MS)),
         clients=choice((3, 5, 8)),
     )

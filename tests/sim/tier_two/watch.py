@@ -80,7 +80,8 @@ class StateWatch:
             raise Violation(
                 "state machine safety", f"{member} applied {index}, committed {self._checkers.last_committed}"
             )
-        if index % HASHED_EVERY == 0 and machine.membership.voters:  # Who joins has to be told of the others first.
+        if index % HASHED_EVERY == 0 and member.id in machine.membership.members:
+            # (Who is still to join knows of the others what it was told, and of no membership.)
             self._checkers.state(index, self.digest(machine))
 
     def told(self, key: bytes, mod_revision: int, value: bytes) -> None:
@@ -113,7 +114,7 @@ class StateWatch:
                 sorted(membership.outgoing_voters),
                 sorted(membership.learners),
                 sorted(membership.learners_next),
-                [member.SerializeToString(deterministic=True) for member in machine.members],
+                machine.table.encode(),
                 sorted((origin, record.encode()) for origin, record in records.origins._records.items()),
             )
         )
