@@ -112,7 +112,7 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
 
     async def request_progress(self) -> None:
         """Ask the server how far it is. A watch with `progress=True` is given the answer as a batch without events."""
-        if self._task is None:
+        if self._task is None and not self._closed:
             await self.start()
         if self._call is not None:
             try:
@@ -136,6 +136,7 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
         if task is not None and task is not asyncio.current_task() and not task.done():
             task.cancel()
             await asyncio.wait([task])
+            self._task = None  # It would keep gRPC's objects alive, and with them the threads that no fork survives.
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -162,7 +163,7 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
     # The task ---------------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        if self._task is None:
+        if self._task is None and not self._closed:
             self._pool = self._open_pool()
             self._pool.add(self)
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -212,7 +213,7 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
                 failure = failure_of(error)
                 self._trouble = f"{connection.address}: {failure.message}"
                 if failure.code in _FINAL:
-                    raise failure.error(reads=True) from error
+                    raise failure.error(reads=True) from None
         finally:
             self._call = None
             call.cancel()
@@ -246,5 +247,5 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
         await self._changed.wait()
 
     def _end(self, error: RequestError) -> None:
-        self._error = self._error or error
+        self._error = self._error or error.with_traceback(None)  # Nor may its frames keep them alive.
         self._changed.set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +122,29 @@ def test_without_a_server_the_deadline_ends_the_attempt() -> None:
         pytest.raises(raftkv.DeadlineExceeded, match="cannot connect"),
     ):
         kv.watch("a").next()
+
+
+FORKING = """
+import os, sys, raftkv
+with raftkv.connect(sys.argv[1]) as kv, kv.watch("forked") as events:
+    kv.put("forked", "before")
+    child = os.fork()
+    if child:
+        kv.put("forked", "after")
+    values = [events.next(timeout=20).events[0].value for _ in range(2)]
+    assert values == [b"before", b"after"], values
+    if not child:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_a_watch_goes_on_in_parent_and_child_after_a_fork(node: str) -> None:
+    """In a process of its own: gRPC objects of other tests would not survive the fork."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, node], timeout=60, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 async def test_a_slow_reader_gets_everything_and_holds_up_nobody(node: str) -> None:
