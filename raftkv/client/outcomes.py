@@ -72,6 +72,9 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     """Judge a call that gRPC says has failed."""
     code = _code(error.code().value[0])
     message = error.details() or f"the call failed with {code.name} and no text"
+    if code is Code.CANCELLED and message == "CANCELLED":
+        # Nobody's words, but what gRPC makes of a broken stream: so a server that closes ends calls which it has not taken up.
+        code, message = Code.UNAVAILABLE, "the server closed the call"
     trailing = dict(error.trailing_metadata() or ())
     declared = trailing.get(OUTCOME_KEY)
     if declared is not None:

@@ -255,6 +255,7 @@ class Server:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.node.hand_over()
         await self._health.enter_graceful_shutdown()
+        await self._store.send_away()
         drain_s = max(DRAIN_MIN_S, stop_at - loop.time())
         draining = asyncio.create_task(self._grpc.stop(grace=drain_s + ANSWER_S))
         self._watches.stop()  # They would go on for ever.
@@ -283,9 +284,10 @@ class Server:
             txn_ops_max=config.max_txn_ops,
             quota_bytes=config.quota_backend_bytes,
         )
+        self._store = StoreService(self.node, limits)
         services = (
             KvService(self.node, limits),
-            StoreService(self.node, limits),
+            self._store,
             ClusterService(self.node, self._members),
             MaintenanceService(self.node),
             FlightService(self.node, config.name),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from raftkv.errors import Code, Outcome, RequestError
+from raftkv.errors import STOPPED, Code, Outcome, RequestError, Unavailable
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.limits import Limits
@@ -18,6 +18,8 @@ from raftkv.server.services import Serve, header, parsed
 from raftkv.statemachine import StateMachine
 
 BATCH_PATH = "/raftkv.store.Store/Batch"
+QUIET_S = 0.05
+SEND_AWAY_MAX_S = 0.4
 
 
 class StoreService:
@@ -26,11 +28,29 @@ class StoreService:
     def __init__(self, node: Node, limits: Limits) -> None:
         self._node = node
         self._limits = limits
+        self._sends_away = False
+        self._asked_at = 0.0
 
     def methods(self) -> dict[str, Serve]:
         return {BATCH_PATH: self.batch}
 
+    async def send_away(self) -> None:
+        """Refuse all calls from now on, so that clients go to another node, and return when no more of them come.
+
+        gRPC breaks calls that are on their way to a server which closes, and their callers cannot know what became of them. One
+        that is refused by us is known not to have been carried out: raftkv's client sends it elsewhere.
+        """
+        self._sends_away = True
+        loop = asyncio.get_running_loop()
+        began = self._asked_at = loop.time()
+        while (left_s := min(self._asked_at + QUIET_S, began + SEND_AWAY_MAX_S) - loop.time()) > 0:  # noqa: ASYNC110 - time must pass
+            await asyncio.sleep(left_s)
+
     async def batch(self, raw: bytes, hold_s: float) -> store_pb2.BatchResponse:
+        """Carry out a batch, its operations each for itself."""
+        if self._sends_away:
+            self._asked_at = asyncio.get_running_loop().time()
+            raise Unavailable(STOPPED, outcome=Outcome.NOT_APPLIED)
         request = _parse(raw)
         answers: list[Any] = [None] * len(request.commands)
         writes: list[int] = []

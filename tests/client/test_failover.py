@@ -283,3 +283,19 @@ async def test_asking_one_endpoint_asks_no_other(new_store: NewStore) -> None:
         second.gate.clear()
         with pytest.raises(raftkv.DeadlineExceeded, match="no answer from"):
             await kv.status(second.address, timeout=0.1)
+
+
+async def test_a_read_that_a_closing_server_broke_is_asked_elsewhere(new_store: NewStore) -> None:
+    """gRPC ends a call that a closing server has not taken up with CANCELLED, in nobody's words."""
+    first, second = await new_store(), await new_store()
+    second.data[b"k"] = b"v"
+
+    async def cancel(request: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
+
+    first.on_batch = cancel
+    async with raftkv.aio.connect([first.address, second.address]) as kv:
+        item = await kv.get("k")
+
+    assert item is not None
+    assert item.text == "v"
