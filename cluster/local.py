@@ -6,6 +6,7 @@ each command may be given in another shell.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from raftkv.lab import logs
 from raftkv.lab import state as state_file
 from raftkv.lab.cluster import SERVE, LocalCluster, NodeStatus
 from raftkv.lab.probe import NodeAnswer
+from raftkv.lab.rolling import rolling_restart
 
 DEFAULT_DIRECTORY = Path(".raftkv/local")
 
@@ -161,6 +163,22 @@ def restart(names: tuple[str, ...], directory: Path) -> None:
         cluster.start(absent)
     else:
         raise click.ClickException("all nodes are running; name those to restart: " + " ".join(cluster.names))
+
+
+@local.command("rolling-restart")
+@click.option("--load", type=click.FloatRange(0), default=500, show_default=True, help="Writes a second meanwhile.")
+@directory_option
+def restart_rolling(load: float, directory: Path) -> None:
+    """Restart all nodes one by one (SIGTERM) under load; exit status 1 if any request of a client failed."""
+    found = asyncio.run(rolling_restart(LocalCluster.load(directory), load=load, tell=click.echo))
+    click.echo(
+        f"{found.requests + found.load_requests:,} requests with the default deadline, {found.failed.total()} failed; the longest "
+        f"time without a write was {found.write_outage_s * 1000:.0f} ms, without a read {found.read_outage_s * 1000:.0f} ms; "
+        f"{len(found.lost)} acknowledged writes lost; the history is {found.linearizable}"
+    )
+    for kind, count in found.failed.items():
+        click.echo(f"  {count} x {kind}")
+    sys.exit(0 if found.ok else 1)
 
 
 @local.command()

@@ -37,18 +37,20 @@ class Canary:
     Args:
         endpoints: of all nodes.
         prefix: what the round's keys begin with.
+        timeout_s: of each read and write.
     """
 
-    def __init__(self, endpoints: Sequence[str], prefix: str, *, rng: random.Random | None = None) -> None:
+    def __init__(self, endpoints: Sequence[str], prefix: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.recorder = Recorder()
         self.errors: Counter[str] = Counter()
         """By kind, and what became of it: ``write: Unavailable, unknown``."""
         self.succeeded: Counter[str] = Counter()
         """``put`` and ``get``: how often so far."""
         self._prefix = prefix
-        self._rng = rng or random.Random()
+        self._timeout_s = timeout_s
+        self._rng = random.Random()
         rotated = [[*endpoints[n % len(endpoints) :], *endpoints[: n % len(endpoints)]] for n in range(CLIENTS)]
-        self._clients = [aio.connect(order, timeout=TIMEOUT_S) for order in rotated]
+        self._clients = [aio.connect(order, timeout=timeout_s) for order in rotated]
         self._names = 0
         self._values = 0
         self._keys: list[str] = []
@@ -130,7 +132,7 @@ class Canary:
         """Do it and record it. False: its outcome is unknown, so the name is spent."""
         call = self.recorder.now()
         try:
-            result = await work(TIMEOUT_S)
+            result = await work(self._timeout_s)
         except RequestError as error:
             kind = type(error).__name__
             if op == "put" and error.outcome is not Outcome.NOT_APPLIED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from raftkv import aio
@@ -21,15 +22,15 @@ PAUSE_AFTER_FAILURE_S = 0.01
 class BackgroundLoad:
     """Writers that together make ``rate`` writes a second while that is more than 0; infinity: as many as they can."""
 
-    def __init__(self, endpoints: Sequence[str], prefix: str) -> None:
-        self._client = aio.connect(list(endpoints), timeout=TIMEOUT_S)
+    def __init__(self, endpoints: Sequence[str], prefix: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._client = aio.connect(list(endpoints), timeout=timeout_s)
         self._prefix = prefix
         self._rate = 0.0
         self._next_at = 0.0
         self._rng = random.Random()
         self._work: list[asyncio.Task[None]] = []
         self.done = 0
-        self.failed = 0
+        self.failed: Counter[str] = Counter()
 
     def start(self, rate: float) -> None:
         """Begin, or go on at another rate."""
@@ -63,8 +64,8 @@ class BackgroundLoad:
             key = f"{self._prefix}{self._rng.randrange(KEYS):04}"
             try:
                 await self._client.put(key, VALUE)
-            except RequestError:
-                self.failed += 1
+            except RequestError as error:
+                self.failed[f"load: {type(error).__name__}: {error} ({error.outcome.value})"] += 1
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
             else:
                 self.done += 1
