@@ -43,7 +43,9 @@ def failovers(timeline: Timeline) -> list[Failover]:
     leaderships = _leaderships(timeline.events)
     for position, current in enumerate(leaderships):
         end = leaderships[position + 1].position if position + 1 < len(leaderships) else len(timeline.events)
-        found.append(explain(timeline, previous, current, end))
+        # Where the records begin in the middle of things, their first leader came about in a way that they do not tell.
+        if previous is not None or any(event.kind == "start" for event in timeline.events[: current.position]):
+            found.append(explain(timeline, previous, current, end))
         previous = current
     if previous is not None and _is_leaderless(timeline):
         found.append(explain(timeline, previous, None, len(timeline.events)))

@@ -141,6 +141,8 @@ def test_a_leaders_absence_is_told_once() -> None:
 
 def led_by_n1() -> tuple[Book, Book, Book]:
     books = (Book("n1"), Book("n2"), Book("n3"))
+    for book in books:
+        book.say(NOW - 1.0, "start", 0)
     elect(NOW, 1, *books)
     return books
 
@@ -330,6 +332,16 @@ def test_who_is_no_member_any_more_is_not_missed() -> None:
     n1.say(NOW + 5.1, "peer", 1, peer="n3", state="dead", reason="it refuses connections")
 
     assert absences(merged(n1, n2, n3)) == []
+
+
+def test_records_that_begin_in_the_middle_of_things_do_not_begin_with_a_failover() -> None:
+    n1, n2, n3 = Book("n1"), Book("n2"), Book("n3")
+    elect(NOW, 57, n1, n2, n3)
+    elect(NOW + 20.0, 58, n2, n3, n1, leader="n1", silent_ms=300)
+
+    (only,) = failovers(merged(n1, n2, n3))
+
+    assert (only.previous, only.leader, only.term) == ("n1", "n2", 58)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
