@@ -35,6 +35,7 @@ def places_of(member: Path) -> list[Place]:
             ("snapshot half swapped in", "state/incoming.mdb"),
             ("sealed snapshot", SEALED),
         )
+        if (member / name).exists()
     ]
     for kind, folder in (("flight record", "flight"), ("snapshot in flight", "snapshots")):
         places += [_whole(kind, member, path) for path in sorted((member / folder).iterdir())]
