@@ -14,7 +14,17 @@ from an earlier term was planted and not caught in 800 seeds; a named test of th
 
 from __future__ import annotations
 
-from tests.sim import bugs_elections, bugs_log, bugs_nodes, bugs_of_ours, bugs_requests
+from tests.sim import bugs_elections, bugs_fitness, bugs_log, bugs_nodes, bugs_of_ours, bugs_requests
 from tests.sim.planting import BUGS, KnownBug, planted
 
-__all__ = ["BUGS", "KnownBug", "bugs_elections", "bugs_log", "bugs_nodes", "bugs_of_ours", "bugs_requests", "planted"]
+__all__ = [
+    "BUGS",
+    "KnownBug",
+    "bugs_elections",
+    "bugs_fitness",
+    "bugs_log",
+    "bugs_nodes",
+    "bugs_of_ours",
+    "bugs_requests",
+    "planted",
+]

@@ -185,6 +185,15 @@ class Nemesis:
             member = self._world.rng.choice(up)
             member.peer_lost(self._world.rng.choice(sorted(self._members)))
 
+    def sicken(self) -> None:
+        """A node finds itself unfit to lead, or fit again. It may be wrong: that costs a hand-over."""
+        up = self._up()
+        if up:
+            member = self._world.rng.choice(up)
+            severity = self._world.rng.choice((0, 1, 1, 2, 3))
+            self._say(f"{member} finds itself unfit to lead: {severity}")
+            member.raft.set_severity(severity)
+
     def leader_gone(self) -> None:
         """The evidence may be wrong, or late: that may cost an election, nothing else."""
         up = self._up()

@@ -149,6 +149,7 @@ class Scenario(ABC):
             self.members[node].recover()
         for node in sorted(set(self.members) - core):
             self._spoil(self.members[node], core)
+        self._share_a_sickness()
         if world.trace is not None:
             world.say("==", f"HEALED: {sorted(core)}; cut: {sorted(world.cut)}")
         start, before = world.now, self.checkers.last_committed
@@ -222,6 +223,7 @@ class Scenario(ABC):
             world.say("==", "HEALED: everything")
         world.run_until(world.now)  # What paused nodes still had in their buffers.
         world.forget_messages()
+        self._share_a_sickness()
         start = world.now
         while world.now < start + CATCH_UP_TIME:
             world.run_until(world.now + TICK)
@@ -232,6 +234,13 @@ class Scenario(ABC):
             for m in self._all()
         )
         raise Violation("everybody catches up", f"not within {CATCH_UP_TIME // TICK} ticks: {states}")
+
+    def _share_a_sickness(self) -> None:
+        """Everybody is well, or everybody is equally unfit to lead: then somebody leads all the same, and nobody hands over."""
+        severity = self.world.rng.choice((0, 0, 1, 3))
+        for member in self.members.values():
+            if member.is_up:
+                member.raft.set_severity(severity)
 
     def _all(self) -> list[Any]:
         return list(self.members.values())

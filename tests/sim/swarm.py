@@ -7,7 +7,7 @@ Times are microseconds of virtual time.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MS = 1000
 TICK = 10 * MS
@@ -78,7 +78,7 @@ def draw(rng: random.Random) -> Swarm:
         faults.pop("member", None)
     if any(name in faults for name in ("isolate", "isolate_leader", "split", "bridge", "cut_one_way")):
         faults["heal"] = FAULTS["heal"] * choice((0.5, 1, 3))
-    return Swarm(
+    swarm = Swarm(
         voters=choice((1, 2, 2, 3, 3, 3, 3, 4, 5)),
         spares=choice((1, 2)) if has_changes else 0,
         loss=choice((0.0, 0.0, 0.02, 0.1, 0.3)),
@@ -101,3 +101,6 @@ def draw(rng: random.Random) -> Swarm:
         uncommitted_bytes_max=choice((600, 1 << 20, 1 << 20)),
         repropose_ticks=choice((30, 60)),
     )
+    if rng.random() < 0.4:  # Drawn last: the rest of a seed's swarm is what it was before there was sickness.
+        swarm = replace(swarm, faults=(*swarm.faults, ("sicken", choice((0.5, 2.0, 6.0)))))
+    return swarm
