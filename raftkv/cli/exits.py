@@ -20,6 +20,7 @@ class Exit(IntEnum):
     USAGE = 2  # A bad flag or flag value.
     INVALID_INPUT = 3  # A transaction that cannot be read.
     NOT_SUPPORTED = 4  # An output format that the command does not have.
+    CANCELED = 5  # The server ended a watch.
     BAD_ARGUMENTS = 128  # Missing, superfluous or contradicting arguments.
     INTERRUPTED = 130
     BROKEN_PIPE = 141

@@ -22,6 +22,7 @@ COMMANDS = {
     "del": Lazy(module="raftkv.cli.kv", name="delete", help="Delete a key or a range of keys."),
     "txn": Lazy(module="raftkv.cli.txn", name="txn", help="Compare and write in one transaction, read from stdin."),
     "compaction": Lazy(module="raftkv.cli.kv", name="compaction", help="Forget history before a revision."),
+    "watch": Lazy(module="raftkv.cli.watch", name="watch", help="Show changes as they happen."),
     "endpoint": Lazy(module="raftkv.cli.endpoint", name="endpoint", help="Status, health and hash of each server."),
     "member": Lazy(module="raftkv.cli.member", name="member", help="Members of the cluster."),
     "move-leader": Lazy(module="raftkv.cli.leader", name="move_leader", help="Have another member lead."),

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -133,6 +133,32 @@ class Connection:
 
     def flight_record(self) -> flight_pb2.RecordResponse:
         return self._call("raftkv.flight.Flight", "Record", flight_pb2.RecordRequest(), flight_pb2.RecordResponse)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return self._endpoints
+
+    @property
+    def dial_timeout_s(self) -> float:
+        return self._settings.dial_timeout
+
+    def watch(self, endpoint: str, requests: Iterator[rpc_pb2.WatchRequest]) -> Iterator[rpc_pb2.WatchResponse]:
+        """The responses of one stream to one server, as they come.
+
+        Raises:
+            RequestError: it could not be begun, or broke.
+        """
+        self._log_in(time.monotonic() + self._settings.command_timeout)
+        stub = self._channel(endpoint).stream_stream(
+            "/etcdserverpb.Watch/Watch",
+            request_serializer=rpc_pb2.WatchRequest.SerializeToString,
+            response_deserializer=rpc_pb2.WatchResponse.FromString,
+        )
+        metadata = (("hasleader", "true"), *((("token", self._token),) if self._token else ()))
+        try:
+            yield from stub(requests, metadata=metadata)
+        except grpc.RpcError as error:
+            raise _as_request_error(error) from None
 
     def _call(self, service: str, name: str, request: Message, answer: type[Answer], *, writes: bool = False) -> Answer:
         """Send to one endpoint after the other until one answers.

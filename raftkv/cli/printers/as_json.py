@@ -20,6 +20,7 @@ from raftkv.cli.printers import (
     MemberChanged,
     Style,
 )
+from raftkv.pb import rpc_pb2
 
 
 def _message(answer: Message, _: Style) -> bytes:
@@ -27,6 +28,18 @@ def _message(answer: Message, _: Style) -> bytes:
 
 
 put = get = delete = txn = member_list = _message
+
+
+def watch(answer: rpc_pb2.WatchResponse, _: Style) -> bytes:
+    """As etcd's Go client has it: its own structure around the events."""
+    shown = {
+        "Header": message_as_json(answer.header),
+        "Events": [message_as_json(event) for event in answer.events],
+        "CompactRevision": answer.compact_revision,
+        "Canceled": answer.canceled,
+        "Created": answer.created,
+    }
+    return json_line(shown)
 
 
 def endpoint_status(answers: Sequence[EndpointStatus], _: Style) -> bytes:

@@ -44,6 +44,16 @@ def txn(answer: rpc_pb2.TxnResponse, style: Style) -> bytes:
     return b"".join(parts)
 
 
+def watch(answer: rpc_pb2.WatchResponse, _: Style) -> bytes:
+    parts = [_write(_header(answer.header))]
+    for event in answer.events:
+        parts.append(_write([("Type", "DELETE" if event.type else "PUT")]))
+        if event.HasField("prev_kv"):
+            parts.append(_write(_key_value("Prev", event.prev_kv)))
+        parts.append(_write(_key_value("", event.kv)))
+    return b"".join(parts)
+
+
 def member_list(answer: rpc_pb2.MemberListResponse, _: Style) -> bytes:
     parts = [_write(_header(answer.header))]
     for member in answer.members:

@@ -55,6 +55,16 @@ def txn(answer: rpc_pb2.TxnResponse, style: Style) -> bytes:
     return b"".join(parts)
 
 
+def watch(answer: rpc_pb2.WatchResponse, style: Style) -> bytes:
+    parts = []
+    for event in answer.events:
+        parts.append(b"DELETE\n" if event.type else b"PUT\n")
+        if event.HasField("prev_kv"):
+            parts.append(_key_value(event.prev_kv, style))
+        parts.append(_key_value(event.kv, style))
+    return b"".join(parts)
+
+
 def member_list(answer: rpc_pb2.MemberListResponse, _: Style) -> bytes:
     return _lines(member_rows(answer))
 
