@@ -157,6 +157,7 @@ class Server:
             roster=lambda: roster_of(self.node),
             lead=self._lead,
             forget=peers.forget,
+            on_failed=lambda error: post(Failed(error)),
             introduction=_introduction(data_dir.mark),
             meet=peers.meet,
             verify_snapshot=verify_snapshot,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ EVIDENCE_WAITS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Before each look at whether a lost peer refuses connections."""
 
 
+def _crash(error: BaseException) -> None:
+    """For whoever does not say what is to be done."""
+    raise error
+
+
 class PeerTransport:
     """Carries messages and snapshots between members. All methods belong to the event loop.
 
@@ -64,6 +69,7 @@ class PeerTransport:
         on_removed: called when a peer says that we are no member any more; says who.
         roster: the member table as this node has applied it.
         lead: carries a change of the members out, if this node leads.
+        on_failed: called when a task of ours has died: a bug, and the node must not go on half deaf.
         forget: called, on another thread, with members that were removed.
         introduction: what peers are told of our data, in a Hello's fields.
         meet: called, perhaps on another thread, with what a peer tells of its data before anything else is heard from it;
@@ -88,6 +94,7 @@ class PeerTransport:
         roster: Callable[[], peer_pb2.Roster] | None = None,
         lead: Lead | None = None,
         forget: Callable[[Collection[NodeId]], None] = lambda _: None,
+        on_failed: Callable[[BaseException], None] = _crash,
         introduction: peer_pb2.Hello,
         meet: Callable[[peer_pb2.Hello], None],
         verify_snapshot: Callable[[Path], object],
@@ -104,6 +111,7 @@ class PeerTransport:
         self._on_disowned = on_disowned
         self._on_removed = on_removed
         self._forget = forget
+        self._on_failed = on_failed
         self._introduction = introduction
         self._meet = meet
         self._verify_snapshot = verify_snapshot
@@ -133,7 +141,7 @@ class PeerTransport:
         for url in urls:
             add_port(self._server, url, flag="--listen-peer-urls")
         await self._server.start()
-        self._asking = asyncio.create_task(self._rosters.keep_asking(self._links.values), name="raftkv-rosters")
+        self._asking = self._start(self._rosters.keep_asking(self._links.values), "raftkv-rosters")
 
     async def close(self) -> None:
         tasks = {*self._dialers.values(), *self._witnesses, *self._partings.values()}
@@ -152,7 +160,7 @@ class PeerTransport:
         wanted = {member.ID: member for member in members}
         wanted |= {member.ID: member for member in self._rosters.newcomers(wanted)}
         for node in self._links.keys() - wanted - self._partings.keys():
-            self._partings[node] = asyncio.create_task(self._part(node), name=f"raftkv-part-{node:x}")
+            self._partings[node] = self._start(self._part(node), f"raftkv-part-{node:x}")
         for node in self._partings.keys() & wanted:
             self._partings.pop(node).cancel()
         for member in wanted.values():
@@ -161,9 +169,17 @@ class PeerTransport:
             if link is None:
                 link = self._links[member.ID] = PeerLink(member.ID, peer)
                 if self._node_id < member.ID:
-                    task = asyncio.create_task(self._keep_dialing(link), name=f"raftkv-dial-{peer.name}")
-                    self._dialers[member.ID] = task
+                    self._dialers[member.ID] = self._start(self._keep_dialing(link), f"raftkv-dial-{peer.name}")
             link.peer = peer
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failed(error)
 
     async def _part(self, node: NodeId) -> None:
         """Give a peer that was removed the time to learn it from the log, then tell it, then close its link."""
