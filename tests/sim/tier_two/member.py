@@ -360,7 +360,6 @@ class Member:
     def change_membership(self, change: MembershipChange) -> None:
         if self.is_paused:
             raise MembershipChangeRefused("it stands still")
-        self.proposed_membership = True
         self.process.run(self.raft.propose_membership, change, b"")
         self.process.run(self.node.inbox.wake)
 

@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from raftkv.pb import rpc_pb2
-from raftkv.raft import Message, Ready, RoleName, VoteRequest
+from raftkv.raft import MembershipChange, Message, Ready, RoleName, VoteRequest
 from raftkv.statemachine import StateMachine
 from tests.sim.checkers import Checkers, Violation
 
@@ -26,7 +26,7 @@ def watch_core(member: Member) -> None:
     A node takes several inputs in before it asks for what came of them: it may have led in between.
     """
     raft, checkers, world = member.raft, member.checkers, member.world
-    hand_out, step = raft.ready, raft.step
+    hand_out, step, propose_membership = raft.ready, raft.step, raft.propose_membership
 
     def ready() -> Ready:
         result = hand_out()
@@ -43,6 +43,10 @@ def watch_core(member: Member) -> None:
         if isinstance(message, VoteRequest) and (raft.term, raft.vote) == (message.term, message.sender) != voted:
             checkers.voted(member, message)
 
+    def watched_change(change: MembershipChange, data: bytes) -> None:
+        member.proposed_membership = True
+        propose_membership(change, data)
+
     def watched(name: str) -> None:
         original = getattr(raft, name)
 
@@ -55,6 +59,7 @@ def watch_core(member: Member) -> None:
         setattr(raft, name, take)
 
     raft.ready, raft.step = ready, watched_step  # type: ignore[method-assign]
+    raft.propose_membership = watched_change  # type: ignore[method-assign]
     watched("saved")
 
 
