@@ -1,6 +1,6 @@
 """How long clients of three nodes go without an acknowledged write when the leader fails, by fault; raftkv beside etcd.
 
-    python -m benchmarks.failover [--against etcd] [--fault kill --fault sigstop …] [--rounds 20] [--load idle,half]
+    python -m benchmarks.failover [--against etcd] [--fault kill --fault sigstop …] [--rounds 20] [--load idle]
 
 A writer with one put in flight, 200 ms for each, tries the endpoints in turn, the leader's first: the same plain etcd client and
 the same faults for both systems, round by round in one run. The outage of a round is the longest time between two acknowledgements
@@ -28,6 +28,8 @@ import uvloop
 from benchmarks import measure
 from benchmarks.failover_client import EtcdClient, Writer
 from benchmarks.failover_faults import FAULTS, Fault
+from benchmarks.failover_load import BackgroundLoad, full_rate
+from benchmarks.failover_plot import plot
 from benchmarks.failover_systems import System
 
 ACKNOWLEDGED_BEFORE = 50
@@ -88,6 +90,7 @@ async def play(system: System, load: str, name: str, number: int) -> Round:
         await writing
     there = await client.keys(prefix)
     await client.delete(prefix)
+    await client.compact()
     await client.close()
     return Round(
         system=system.name,
@@ -145,20 +148,41 @@ async def _until(condition: Any, work: asyncio.Task[None]) -> None:
 
 def measure_all(systems: Sequence[System], loads: Sequence[str], faults: Sequence[str], rounds: int) -> list[Round]:
     """Every fault, rounds times, on each system in turn, so that what disturbs the machine disturbs all alike."""
-    results = []
+    results: list[Round] = []
     for load in loads:
+        rates = {system.name: _rate(system, load) for system in systems}
         for name in faults:
             for number in range(rounds):
                 for system in systems:
-                    result = uvloop.run(play(system, load, name, number))
-                    results.append(result)
-                    note(
-                        f"{load:>4} {name:<12} {number + 1:>3}/{rounds} {system.name:<7} {result.outage_ms:>7.0f} ms"
-                        f"   healing {result.outage_heal_ms:>5.0f} ms   terms +{result.terms}"
-                        f"   lost {result.lost}   errors {sum(result.errors.values())}"
-                        f"{'' if result.resumed else '   writes did not go on'}"
-                    )
+                    beside = _load(system, rates[system.name])
+                    try:
+                        results.append(uvloop.run(play(system, load, name, number)))
+                    finally:
+                        if beside is not None:
+                            beside.stop()
+                    note(f"{number + 1:>3}/{rounds} {_in_one_line(results[-1])}")
     return results
+
+
+def _in_one_line(found: Round) -> str:
+    return (
+        f"{found.load:>4} {found.fault:<12} {found.system:<7} {found.outage_ms:>7.0f} ms   healing {found.outage_heal_ms:>5.0f} ms"
+        f"   terms +{found.terms}   lost {found.lost}   errors {sum(found.errors.values())}"
+        f"{'' if found.resumed else '   writes did not go on'}"
+    )
+
+
+def _rate(system: System, load: str) -> float:
+    """Puts a second beside the writer."""
+    if load == "idle":
+        return 0.0
+    full = full_rate(system.endpoints(first=system.wait_until_quiet()))
+    note(f"{system.name}: full load is {full:,.0f} puts/s; half of it from now on")
+    return full / 2
+
+
+def _load(system: System, rate: float) -> BackgroundLoad | None:
+    return BackgroundLoad(system.endpoints(first=system.wait_until_quiet()), rate) if rate else None
 
 
 def summary(rounds: Sequence[Round]) -> list[dict[str, Any]]:
@@ -242,25 +266,33 @@ def possible(faults: Sequence[str]) -> list[str]:
     "--fault", "faults", multiple=True, type=click.Choice(list(FAULTS)), help="Repeatable.  [default: all of them]"
 )
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of each fault; 20 for figures.")
+@click.option(
+    "--load", "loads", multiple=True, type=click.Choice(["idle", "half"]), help="Repeatable.  [default: both]"
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def main(against: str | None, faults: tuple[str, ...], rounds: int, as_json: bool) -> None:
+def main(against: str | None, faults: tuple[str, ...], rounds: int, loads: tuple[str, ...], as_json: bool) -> None:
     """Measure the outage by fault."""
     if against and shutil.which(against) is None:
         raise click.ClickException(f"no {against} on the PATH")
     names = possible(faults or list(FAULTS))
     measure.scratch_directory()
     result: dict[str, Any] = {"machine": measure.machine()}
-    with ExitStack() as stack:
-        systems = []
-        for name in ["raftkv", *([against] if against else [])]:
-            note(f"{name}: starting 3 nodes")
-            systems.append(stack.enter_context(System(name)))
-        found = measure_all(systems, ["idle"], names, rounds)
+    found: list[Round] = []
+    for own_disks in (False, True):
+        chosen = [fault for fault in names if FAULTS[fault].own_disks is own_disks]
+        if chosen:
+            with ExitStack() as stack:
+                systems = []
+                for name in ["raftkv", *([against] if against else [])]:
+                    note(f"{name}: starting 3 nodes{', each with a disk of its own' if own_disks else ''}")
+                    systems.append(stack.enter_context(System(name, own_disks=own_disks)))
+                found += measure_all(systems, loads or ("idle", "half"), chosen, rounds)
     result["summary"] = summary(found)
     result["rounds"] = [asdict(round_) for round_ in found]
     path = measure.keep("failover", result)
+    path.with_suffix(".svg").write_text(plot(result["rounds"], {name: fault.title for name, fault in FAULTS.items()}))
     print(json.dumps(result, indent=1) if as_json else report(result))
-    note(f"kept in {path}")
+    note(f"kept in {path}, with a picture beside it")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.disks import missing_for_disks
 from benchmarks.failover_systems import System
 
 STALL_S = 120
@@ -29,6 +30,7 @@ class Fault:
         make: makes it; blocks until it holds. Given the system and the leader's name; returns how to make it good.
         hold_s: it lasts at least so long, and until writes go on.
         value_bytes: size of the values that are written meanwhile.
+        own_disks: each node needs a disk of its own.
         lacks: what this machine lacks to make it; None: nothing.
     """
 
@@ -36,6 +38,7 @@ class Fault:
     make: Callable[[System, str], Callable[[], None]]
     hold_s: float = 2.0
     value_bytes: int = 256
+    own_disks: bool = False
     lacks: Callable[[], str | None] = lambda: None
 
 
@@ -150,12 +153,6 @@ def _lacks_strace() -> str | None:
     return None if shutil.which("strace") else "strace"
 
 
-def _lacks_disks() -> str | None:
-    if os.geteuid() != 0:
-        return "root"
-    return next((tool for tool in ("mkfs.ext4", "mount", "umount") if shutil.which(tool) is None), None)
-
-
 FAULTS: dict[str, Fault] = {
     "kill": Fault(title="kill -9", make=kill),
     "sigterm": Fault(title="SIGTERM", make=terminate),
@@ -167,5 +164,7 @@ FAULTS: dict[str, Fault] = {
     "deaf": Fault(title="leader does not hear its peers, they hear it", make=deafen),
     "one-link": Fault(title="cut from one of two followers", make=cut_one_link),
     "disk-stall": Fault(title="every fsync hangs", make=stall_disk, lacks=_lacks_strace, hold_s=5.0),
-    "disk-full": Fault(title="disk full", make=fill_disk, lacks=_lacks_disks, hold_s=8.0, value_bytes=32 * 1024),
+    "disk-full": Fault(
+        title="disk full", make=fill_disk, lacks=missing_for_disks, hold_s=8.0, value_bytes=32 * 1024, own_disks=True
+    ),
 }

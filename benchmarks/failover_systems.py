@@ -8,17 +8,19 @@ raftkv's peer links are those of its local cluster; etcd's are gates. What may n
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from itertools import permutations
-from pathlib import Path
 from typing import Self
 
 import grpc
 
 from benchmarks import measure
+from benchmarks.disks import disks_at
 from raftkv.lab import probe
 from raftkv.lab.cluster import SERVE, LocalCluster
 from raftkv.lab.links import Mode, ProxyControl, Rule
@@ -38,14 +40,12 @@ class System:
 
     Args:
         name: ``raftkv`` or ``etcd``.
-        flags: given to every node.
-        prepare: called with the cluster before its nodes start: disks of their own, for example.
+        own_disks: give each node a small disk of its own. Needs root.
     """
 
-    def __init__(
-        self, name: str, *, flags: Sequence[str] = (), prepare: Callable[[LocalCluster], None] | None = None
-    ) -> None:
+    def __init__(self, name: str, *, own_disks: bool = False) -> None:
         self.name = name
+        self._disks = ExitStack()
         names = ["n1", "n2", "n3"]
         gates = name == "etcd"
         holders = hold_ports(1 + len(names) * (2 if gates else 1))
@@ -55,9 +55,7 @@ class System:
         self._gates = {node: next(ports) for node in names} if gates else {}
         arguments = ",".join(f"{node}={port}" for node, port in self._gates.items())
         command = [sys.executable, "-m", "benchmarks.etcd_node", arguments] if gates else SERVE
-        self.cluster = LocalCluster.temporary(
-            command=command, proxy=not gates, flags=flags, parent=measure.scratch_directory()
-        )
+        self.cluster = LocalCluster.temporary(command=command, proxy=not gates, parent=measure.scratch_directory())
         self._proxy: subprocess.Popen[str] | None = None
         self._peer_cuts: set[Pair] = set()
         self._client_cuts: set[str] = set()
@@ -65,8 +63,9 @@ class System:
             for holder in holders:
                 holder.close()  # The proxy listens on them from now on.
             self._start_proxy()
-            if prepare is not None:
-                prepare(self.cluster)
+            if own_disks:
+                images = measure.scratch_directory() / f"disks-{os.getpid()}-{name}"
+                self._disks.enter_context(disks_at([self.cluster.data_path(node) for node in names], images))
             self.cluster.start()
             self.cluster.wait_for_leader()
         except BaseException:
@@ -81,6 +80,8 @@ class System:
 
     def close(self) -> None:
         """End every process and remove the data."""
+        self.cluster.down(keep_data=True)
+        self._disks.close()  # While nobody uses them any more, and before the directories below them go.
         self.cluster.down()
         if self._proxy is not None:
             self._proxy.terminate()
@@ -187,9 +188,6 @@ class System:
         while PROXY_READY_TEXT not in (line := self._proxy.stderr.readline()):
             if not line:
                 raise RuntimeError(f"the proxy ended with status {self._proxy.wait()}")
-
-    def data_paths(self) -> dict[str, Path]:
-        return {node: self.cluster.data_path(node) for node in self.names}
 
 
 def _client_side(node: str) -> str:
