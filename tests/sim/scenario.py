@@ -46,6 +46,8 @@ class Result:
 class Scenario(ABC):
     """The phases of a run. A tier says what a member is, and what clients do."""
 
+    settling_time = 3 * ELECTION_TIMEOUT
+    """Until whoever was removed has noticed the silence."""
     events_max: int
     """Far more than any run needs: beyond it, messages beget messages."""
 
@@ -149,7 +151,7 @@ class Scenario(ABC):
             self.members[node].recover()
         for node in sorted(set(self.members) - core):
             self._spoil(self.members[node], core)
-        self._share_a_sickness()
+        self.share_a_sickness()
         if world.trace is not None:
             world.say("==", f"HEALED: {sorted(core)}; cut: {sorted(world.cut)}")
         start, before = world.now, self.checkers.last_committed
@@ -223,7 +225,7 @@ class Scenario(ABC):
             world.say("==", "HEALED: everything")
         world.run_until(world.now)  # What paused nodes still had in their buffers.
         world.forget_messages()
-        self._share_a_sickness()
+        self.share_a_sickness()
         start = world.now
         while world.now < start + CATCH_UP_TIME:
             world.run_until(world.now + TICK)
@@ -235,7 +237,7 @@ class Scenario(ABC):
         )
         raise Violation("everybody catches up", f"not within {CATCH_UP_TIME // TICK} ticks: {states}")
 
-    def _share_a_sickness(self) -> None:
+    def share_a_sickness(self) -> None:
         """Everybody is well, or everybody is equally unfit to lead: then somebody leads all the same, and nobody hands over."""
         severity = self.world.rng.choice((0, 0, 1, 3))
         for member in self.members.values():
@@ -266,7 +268,7 @@ class Scenario(ABC):
 
     def _stay_quiet(self) -> None:
         """Nothing is wrong any more: no election, a write at every member succeeds, and nobody else fills the log."""
-        self.world.run_until(self.world.now + 3 * ELECTION_TIMEOUT)  # Who was removed notices the silence.
+        self.world.run_until(self.world.now + self.settling_time)
         leader = self._leader()
         if leader is None:
             raise Violation("quiet after healing", "nobody leads any more")

@@ -44,6 +44,10 @@ class NodeNemesis(Nemesis):
             member.disk_fails()
             self._world.after(self._world.seldom(4 * ELECTION_TIMEOUT), self._restart, member)
 
+    def sicken(self) -> None:
+        """These nodes know best how they are."""
+        self.disk_hangs()
+
     def disk_hangs(self) -> None:
         up = self._up()
         if up:

@@ -44,6 +44,8 @@ class Run(Scenario):
         super().__init__(seed, trace=trace, schedule=schedule)
         self.checkers.groups_saves = True
         self.afflictions = draw_afflictions(self.rng)
+        self.settling_time += int(1e6 * self.afflictions.recovery_s) + 3 * ELECTION_TIMEOUT
+        """Who was sick counts as well only then, and another may lead until then."""
         self._extra_faults = draw_extra_faults(self.rng)
         self.loop = VirtualLoop(self.world, lambda: self.world.about(self.afflictions.job_delay))
         self.states = StateWatch(self.checkers)
@@ -103,6 +105,9 @@ class Run(Scenario):
         self.members[message.receiver].receive(message)
 
     # Clients
+
+    def share_a_sickness(self) -> None:
+        """Nodes that watch over their own health get well by themselves."""
 
     def put(self, member: Member) -> Call:
         """A write of a key of its own."""
