@@ -26,6 +26,7 @@ are answered from it: they see what is applied, not what is synced.
     environment  LMDB: map, readers, errors   commands     put, delete range, txn, compaction
     store        counters, put, delete, get   reading      range with all its options, in slices
     compaction   physical removal             hashing      HashKV
+    history      changes from a revision on, for watches
     pages        LMDB's file, without LMDB    checking     is all of it what was written?
 
 LMDB has no checksums, so there are some here. An entry of the index holds that of its value, and every read of a value
@@ -37,7 +38,7 @@ sums costs a put 10 % of its time in the state machine.
 Compaction raises the compact revision, for every reader at once; `compaction` then removes what has become invisible in
 small slices. How far that has come is the one thing in which two nodes with equal logs may differ.
 
-Not done: leases (a put that names one is refused, as for an unknown lease); watches over history; keys above 511 bytes
+Not done: leases (a put that names one is refused, as for an unknown lease); keys above 511 bytes
 (LMDB's limit); a search for damage while the store is open (values are checked when they are read, the index is not); a
 count of a large range without walking it (etcd walks it too, in memory); giving free pages back to the file system (LMDB
 reuses them; a snapshot is written without them).
