@@ -33,9 +33,11 @@ def status_of(api: Api) -> rpc_pb2.StatusResponse:
 
 
 def test_status_tells_the_same_leader_and_term_on_every_node(nodes: dict[str, Api]) -> None:
-    answers = [status_of(api) for api in nodes.values()]
+    def answered() -> list[rpc_pb2.StatusResponse]:
+        return [status_of(api) for api in nodes.values()]
 
-    assert len({(answer.leader, answer.raftTerm) for answer in answers}) == 1
+    wait_until(lambda: len({(answer.leader, answer.raftTerm) for answer in answered()}) == 1)  # All have heard of it.
+    answers = answered()
     ids = {answer.header.member_id for answer in answers}
     assert len(ids) == 3
     for answer in answers:
