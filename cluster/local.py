@@ -22,6 +22,7 @@ from raftkv.errors import RaftkvError
 from raftkv.lab import logs
 from raftkv.lab import state as state_file
 from raftkv.lab.cluster import SERVE, LocalCluster, NodeStatus
+from raftkv.lab.members import replace_member
 from raftkv.lab.probe import NodeAnswer
 from raftkv.lab.rolling import rolling_restart
 
@@ -163,6 +164,15 @@ def restart(names: tuple[str, ...], directory: Path) -> None:
         cluster.start(absent)
     else:
         raise click.ClickException("all nodes are running; name those to restart: " + " ".join(cluster.names))
+
+
+@local.command("replace")
+@click.argument("name", metavar="NODE")
+@directory_option
+def replace_member_of(name: str, directory: Path) -> None:
+    """Put another member in a node's place, with an empty data directory, while the others go on."""
+    old, new = replace_member(LocalCluster.load(directory), name)
+    click.echo(f"member {old:x} is removed; {name} is member {new:x} now")
 
 
 @local.command("rolling-restart")

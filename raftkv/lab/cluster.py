@@ -178,6 +178,9 @@ class LocalCluster:
     def endpoint(self, name: str) -> str:
         return self._node(self.state, name).endpoint
 
+    def peer_url(self, name: str) -> str:
+        return self._node(self.state, name).peer_url
+
     def data_path(self, name: str) -> Path:
         return self._launcher.data_path(name)
 

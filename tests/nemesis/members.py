@@ -113,7 +113,7 @@ class Slots:
             threading.Event().wait(LOOK_AGAIN_S)
 
     def _add(self, name: str, *, learner: bool) -> None:
-        url = self._cluster.state.nodes[name].peer_url
+        url = self._cluster.peer_url(name)
         with self._connect() as kv:
             kv.add_member(url, learner=learner, timeout=CHANGE_S)
 
