@@ -9,11 +9,15 @@ What may not live here: who wants to know.
 from __future__ import annotations
 
 from typing import NamedTuple
+from zlib import crc32
 
-from raftkv.mvcc.schema import REVISION, user_key_of
+from raftkv.errors import CorruptionError
+from raftkv.mvcc.schema import REVISION, REVISION_BYTES, VERSION_CHECKSUM, user_key_of
 from raftkv.mvcc.store import Store
 
 _unpack_revision = REVISION.unpack
+_unpack_checksum = VERSION_CHECKSUM.unpack
+_KEY_TAG = b"\x0a"
 _CREATE_REVISION_TAG = 0x10
 
 
@@ -88,6 +92,9 @@ class ChangeReader:
 
         A slice ends after `records` records or `size` bytes, whichever comes first. A revision that is larger is read over
         several calls, all but the last of which bring nothing.
+
+        Raises:
+            CorruptionError: what is stored is not what was written.
         """
         start = self._main
         has_previous = previous and (self._has_previous or not self._incomplete)
@@ -127,7 +134,7 @@ class ChangeReader:
 
 def _change(store: Store, revision_key: bytes, stored: bytes, previous: bool) -> Change:
     revision: int = _unpack_revision(revision_key)[0]
-    key = user_key_of(stored)
+    key = _checked_key(store, revision_key, stored)
     # Behind the key, a stored value has its create_revision; a tombstone has none.
     behind_key = 2 + len(key) + (len(key) > 0x7F)
     is_put = stored[behind_key] == _CREATE_REVISION_TAG
@@ -136,3 +143,19 @@ def _change(store: Store, revision_key: bytes, stored: bytes, previous: bool) ->
         packed = store.version_at(key, revision - 1)
         before = None if packed is None else store.value(packed)
     return Change(revision, key, is_put, stored, before)
+
+
+def _checked_key(store: Store, revision_key: bytes, stored: bytes) -> bytes:
+    """The user key of a stored value, which must be what the index says was written.
+
+    Raises:
+        CorruptionError
+    """
+    if stored[:1] == _KEY_TAG:
+        key = user_key_of(stored)
+        cursor = store.index_cursor
+        if cursor.set_range_dup(key, revision_key):
+            packed = cursor.value()
+            if packed[:REVISION_BYTES] == revision_key and _unpack_checksum(packed)[0] == crc32(stored):
+                return key
+    raise CorruptionError(f"the value of revision {_unpack_revision(revision_key)} is damaged")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from raftkv.errors import CorruptionError
 from raftkv.mvcc import commands
 from raftkv.mvcc.compaction import compact_some
 from raftkv.mvcc.history import ChangeReader, ChangeSlice
+from raftkv.mvcc.schema import REVISION
 from raftkv.mvcc.store import Store
 from raftkv.pb import mvcc_pb2, rpc_pb2
 
@@ -123,3 +125,11 @@ def test_the_compact_revision_itself_may_have_lost_its_deletions_and_says_so(sto
 
     assert seen(found) == [(6, b"a", True)]
     assert (found.removed_revision, found.changes[0].previous) == (5, None)
+
+
+def test_a_damaged_record_is_given_to_nobody(store: Store) -> None:
+    put(store, b"a", b"good")
+    store.txn.put(REVISION.pack(2, 0), b"\x0a\x01abad", db=store.environment.revisions)
+
+    with pytest.raises(CorruptionError):
+        read(store, ChangeReader(1))
