@@ -44,7 +44,7 @@ def test_a_seed_is_the_same_in_another_process() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=300,
         )
         assert int(there.stdout) == here.fingerprint
 

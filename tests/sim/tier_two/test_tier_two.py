@@ -55,7 +55,7 @@ print(hashlib.sha256("\\n".join(trace).encode()).hexdigest())
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=300,
         )
         assert there.stdout.strip() == here
 
