@@ -23,6 +23,8 @@ one thing at a time, could have answered so. The judge knows nothing of clusters
 Every node keeps a record of elections, failures and their evidence. ``raftkv why`` merges them: ``timeline.py`` puts them in an
 order that contradicts no message, ``incidents.py`` finds what happened, ``explanation.py`` why, ``narration.py`` has the words.
 
-Not done: faults of disks (slow, full, failing fsync) and clocks; cutting a node off from its *clients*; loss, duplication and
-reordering of single messages; nodes on several machines; the drill that breaks a live cluster.
+``drill/`` breaks a live cluster on purpose and proves the outcome; ``rolling.py`` restarts one node by node under its clients.
+``gate.py`` lets the proxy stand between nodes of etcd, too, for comparisons.
+
+Not done: faults of clocks; loss, duplication and reordering of single messages; starting nodes on several machines.
 """
