@@ -46,7 +46,7 @@ class Store:
         assert answer.header.member_id
         assert answer.header.revision == 0
         self.learn()
-        return [self.plain(member) for member in answer.members]
+        return sorted(self.plain(member) for member in answer.members)  # Their order is that of the ids.
 
     def plain(self, member: rpc_pb2.Member) -> tuple[Any, ...]:
         return (bool(member.name), sorted(member.peerURLs), bool(member.clientURLs), member.isLearner)
