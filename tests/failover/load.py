@@ -56,3 +56,12 @@ def nodes_agree(cluster: LocalCluster) -> None:
     wait_until(lambda: len(revisions()) == 1 and -1 not in revisions(), "the same revision on every node")
     hashes = probe.hashes(cluster.endpoints)
     assert len(set(hashes.values())) == 1, hashes
+
+
+def answer_of(cluster: LocalCluster, name: str) -> object:
+    """What a node says of itself."""
+    return next(status.answer for status in cluster.status() if status.name == name)
+
+
+def term_of(cluster: LocalCluster, name: str) -> int:
+    return answer_of(cluster, name).term  # type: ignore[attr-defined,no-any-return]
