@@ -12,6 +12,7 @@ import pytest
 
 from raftkv.lab.cluster import LocalCluster
 from raftkv.pb import rpc_pb2
+from raftkv.pb.drill_pb2 import BreakRequest, Fault
 from tests.server.grpc_api import Api, Failed
 from tests.server.process import LOG_LINE, Servers, Serving, wait_until
 
@@ -29,6 +30,21 @@ def assert_ends_cleanly(serving: Serving, number: signal.Signals) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_node_cleanly(servers: Servers, number: signal.Signals) -> None:
     assert_ends_cleanly(servers.start().ready(), number)
+
+
+def test_a_disk_that_hangs_does_not_hold_up_a_stop(servers: Servers) -> None:
+    """What was waiting for it was never acknowledged, so nothing is lost by going without it."""
+    serving = servers.start("--enable-drills").ready()
+    api = Api(serving.endpoint)
+    assert not isinstance(api.put(b"k", b"saved"), Failed)
+    stalled = BreakRequest(fault=Fault.DISK_STALL, duration_ms=60_000)
+    assert not isinstance(api.call("raftkv.drill.Drill", "Break", stalled), Failed)
+    assert isinstance(api.kv(rpc_pb2.PutRequest(key=b"k", value=b"unsaved"), timeout_s=0.5), Failed)
+    api.close()
+
+    assert serving.stop(signal.SIGTERM) == 0
+
+    assert any("the disk of the log has not come back" in line for line in serving.lines)
 
 
 def test_a_second_signal_changes_nothing(servers: Servers) -> None:
