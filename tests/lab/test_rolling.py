@@ -29,7 +29,7 @@ def test_a_rolling_restart_under_load_fails_no_request(make_cluster: MakeCluster
     pids = {name: cluster.pid(name) for name in cluster.names}
 
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "rolling-restart", "--load", "200", "--dir", str(cluster.directory)],
+        [sys.executable, str(SCRIPT), "rolling-restart", "--load", "50", "--dir", str(cluster.directory)],
         capture_output=True,
         text=True,
         check=False,
