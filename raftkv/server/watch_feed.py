@@ -75,7 +75,6 @@ class WatchFeed:
     def _begun(self, live: _LiveChanges, revision: int) -> None:
         if live is self._live:
             self._hub.begin(revision)
-            live.has_begun = True
 
     def _look(self, live: _LiveChanges, machine: StateMachine) -> Called | None:
         """On the state machine's thread."""
@@ -84,6 +83,7 @@ class WatchFeed:
 
     def _arrived(self, live: _LiveChanges, found: ChangeSlice | None) -> None:
         if live is self._live and found is not None:
+            live.has_arrived = True
             self._hub.live(found)
             self._on_work()
 
@@ -128,7 +128,8 @@ class _LiveChanges:
         self._reader = ChangeReader(1)
         self._present = 0
         self._is_under_way = False
-        self.has_begun = False
+        self.has_arrived = False
+        """The slice under way has reached the hub: before that, that the hub has nothing to give out means nothing."""
 
     # On the state machine's thread.
 
@@ -158,7 +159,8 @@ class _LiveChanges:
 
     def is_given_out(self) -> bool:
         """Take back what was under way, if the hub is done with it; True if there is more to read."""
-        if not (self.has_begun and self._is_under_way and self._hub.wants_live):
+        if not (self.has_arrived and self._hub.wants_live):
             return False
+        self.has_arrived = False
         self._is_under_way = False
         return self._reader.revision <= self._present
