@@ -14,7 +14,6 @@ from raftkv.node.proposals import Batch, Proposals
 from raftkv.node.reads import Reads
 from raftkv.node.saves import SaveQueue
 from raftkv.pb import store_pb2
-from raftkv.raft.reach import Reach
 from raftkv.statemachine import StateMachine, machine, snapshot
 from raftkv.statemachine.origins import Origins
 from raftkv.storage import Wal, data_dir
@@ -205,17 +204,3 @@ def batch_that_is_proposed_again_counts_as_another(plant: Planter) -> None:
 def _sequence_field(sequence: int) -> bytes:
     """Protobuf takes the last of several values of a field."""
     return store_pb2.CommandBatch(sequence=sequence).SerializeToString()
-
-
-@bug(0, tier=2, seed=36)
-def new_leader_refuses_because_the_last_one_did_not_hear_it(plant: Planter) -> None:
-    original = Reach.tick
-
-    def tick(self: Reach, node_id: int, leader: int, membership: Any, timeout_ticks: int) -> None:
-        unheard = self._unheard_ticks
-        original(self, node_id, leader, membership, timeout_ticks)
-        if leader == node_id and unheard:
-            self._unheard_ticks = unheard + 1
-            self.is_cut_off |= unheard > max(1, timeout_ticks // 2)
-
-    plant(Reach, "tick", tick)

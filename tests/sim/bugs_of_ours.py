@@ -23,7 +23,7 @@ def joining_node_empties_its_log_in_a_restart(plant: Planter) -> None:
     plant(member, "recover_raft", recover)
 
 
-@bug(0, seed=3149)
+@bug(0, seed=3149, is_rare=True)
 def who_cannot_campaign_never_forgets_a_silent_leader(plant: Planter) -> None:
     original = Follower.tick
 

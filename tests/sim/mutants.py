@@ -12,6 +12,8 @@ from tests.sim.known_bugs import BUGS, KnownBug, planted
 from tests.sim.tiers import Failure, run_seed
 
 SEEDS_MAX = 400
+NO_FIT = ("AttributeError", "TypeError", "NameError")
+"""What a patch raises when the code that it was made for has changed: that is no catch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ def hunt(known: KnownBug, *, seeds_max: int = SEEDS_MAX) -> Caught | None:
         for count, seed in enumerate([known.seed, *range(seeds_max - 1)], start=1):
             result = run_seed(known.tier, seed)
             if isinstance(result, Failure):
+                assert not any(kind in result.what for kind in NO_FIT), f"{known.name} fits no more: {result.where}"
                 return Caught(seed, result.name, count, time.monotonic() - started)
     return None
 

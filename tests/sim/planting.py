@@ -18,6 +18,8 @@ class KnownBug:
     plant: Callable[[Planter], None]
     tier: int
     """Of the simulator that catches it."""
+    is_rare: bool
+    """Many seeds do not show it: a hunt that has to begin anew takes hundreds of them."""
     seed: int
     """Where the hunt begins: with the seed that caught it last."""
 
@@ -29,7 +31,7 @@ def bug(
     number: int, *, seed: int = 0, tier: int = 1
 ) -> Callable[[Callable[[Planter], None]], Callable[[Planter], None]]:
     def register(plant: Callable[[Planter], None]) -> Callable[[Planter], None]:
-        BUGS.append(KnownBug(number, plant.__name__, plant, tier, seed))
+        BUGS.append(KnownBug(number, plant.__name__, plant, tier, is_rare, seed))
         return plant
 
     return register
