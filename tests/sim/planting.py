@@ -28,7 +28,7 @@ BUGS: list[KnownBug] = []
 
 
 def bug(
-    number: int, *, seed: int = 0, tier: int = 1
+    number: int, *, seed: int = 0, tier: int = 1, is_rare: bool = False
 ) -> Callable[[Callable[[Planter], None]], Callable[[Planter], None]]:
     def register(plant: Callable[[Planter], None]) -> Callable[[Planter], None]:
         BUGS.append(KnownBug(number, plant.__name__, plant, tier, is_rare, seed))
