@@ -23,7 +23,7 @@ from raftkv.lab.drill.canary import Canary
 from raftkv.lab.drill.load import BackgroundLoad
 from raftkv.lab.drill.lock import DrillLock
 from raftkv.lab.drill.options import DrillError
-from raftkv.lab.drill.run import CHECK_LIMITS, finish, in_thread
+from raftkv.lab.drill.run import CHECK_LIMITS, finish, in_thread, sweep
 from raftkv.lab.drill.target import Target, discover, require_healthy, wait_until_healthy
 from raftkv.lab.errors import LabError
 from raftkv.lab.linearizability import check
@@ -153,6 +153,6 @@ async def _clean(client: aio.AsyncClient, lock: DrillLock, canary: Canary, besid
     await beside.close()
     await canary.close()
     try:
-        await client.delete(prefix=PREFIX)
+        await sweep(client, PREFIX)
     finally:
         await lock.give_back()

@@ -27,6 +27,7 @@ class BackgroundLoad:
         self._prefix = prefix
         self._rate = 0.0
         self._next_at = 0.0
+        self._going = False
         self._rng = random.Random()
         self._work: list[asyncio.Task[None]] = []
         self.done = 0
@@ -34,7 +35,7 @@ class BackgroundLoad:
 
     def start(self, rate: float) -> None:
         """Begin, or go on at another rate."""
-        self._rate, self._next_at = rate, time.monotonic()
+        self._rate, self._next_at, self._going = rate, time.monotonic(), True
         if not self._work:
             self._work = [asyncio.create_task(self._write()) for _ in range(CALLERS)]
 
@@ -48,10 +49,9 @@ class BackgroundLoad:
         return rate
 
     async def stop(self) -> None:
-        """End every writer, in the middle of its write if need be: nobody asks what became of it."""
-        for task in self._work:
-            task.cancel()
-        await asyncio.gather(*self._work, return_exceptions=True)
+        """End every writer after its write: one that was given up could come in later, when everything is cleaned up."""
+        self._going = False
+        await asyncio.gather(*self._work)
         self._work = []
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class BackgroundLoad:
         await self._client.close()
 
     async def _write(self) -> None:
-        while True:
+        while self._going:
             await self._turn()
             key = f"{self._prefix}{self._rng.randrange(KEYS):04}"
             try:

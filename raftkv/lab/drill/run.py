@@ -35,6 +35,8 @@ HASH_DEADLINE_S = 20.0
 CHECK_LIMITS = CheckLimits(seconds=30.0)
 LOOK_S = 0.1
 CLEAN_TIMEOUT_S = 20.0
+EMPTY_SWEEPS = 3
+SWEEP_PAUSE_S = 0.2
 
 T = TypeVar("T")
 
@@ -115,7 +117,7 @@ class Drill:
         """Remove our keys and give the lock back. Where the cluster does not answer, say what is left."""
         self._observer.phase("cleaning up")
         try:
-            await client.delete(prefix=self._options.prefix, timeout=CLEAN_TIMEOUT_S)
+            await sweep(client, self._options.prefix)
         except RequestError as error:
             self.left_behind.append(f"keys under {self._options.prefix!r} could not be removed: {error}")
         try:
@@ -268,6 +270,19 @@ class Drill:
 
     def _say(self, found: Round, text: str) -> None:
         self._observer.phase(f"{found.fault} {found.number}/{self._options.rounds}: {text}")
+
+
+async def sweep(client: aio.AsyncClient, prefix: str) -> None:
+    """Delete all keys under a prefix, again and again until none has come for a while: writes given up may still come in.
+
+    Raises:
+        RequestError: the cluster does not answer.
+    """
+    end, empty = time.monotonic() + CLEAN_TIMEOUT_S, 0
+    while empty < EMPTY_SWEEPS and time.monotonic() < end:
+        done = await client.delete(prefix=prefix, timeout=CLEAN_TIMEOUT_S)
+        empty = 0 if done.deleted else empty + 1
+        await asyncio.sleep(SWEEP_PAUSE_S)
 
 
 async def _close(canary: Canary, watch: LeaderWatch) -> None:
