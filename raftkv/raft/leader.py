@@ -159,6 +159,7 @@ class Leader:
 
     def _append_membership(self, state: State, membership: Membership, data: bytes) -> None:
         self._extend(state, [Entry(state.log.last_index + 1, state.term, EntryKind.MEMBERSHIP, data, membership)])
+        self._confirm_reads(state)  # A smaller quorum may already have answered; a lone voter waits for nobody.
 
     def _extend(self, state: State, entries: Sequence[Entry]) -> None:
         self.uncommitted_bytes += sum(entry.size for entry in entries)

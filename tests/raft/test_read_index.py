@@ -14,7 +14,7 @@ from raftkv.raft import (
     RoleName,
     VoteRequest,
 )
-from tests.raft.cluster import cluster
+from tests.raft.cluster import change, cluster
 
 
 def test_reads_of_one_moment_share_one_round() -> None:
@@ -160,3 +160,16 @@ def test_confirming_a_read_appends_nothing() -> None:
     group.settle()
 
     assert group[1].last_index == 1
+
+
+def test_a_read_that_waits_for_a_voter_that_leaves_is_confirmed_without_it() -> None:
+    """As bug 38 of the known-bugs list has it for commits: a quorum that shrinks may already have answered."""
+    group = cluster(2).elect(1).cut((1, 2))
+    group[1].read_index(5)
+    group.settle()
+    assert group.nodes[1].reads == {}
+
+    group[1].propose_membership(change(1), b"")
+    group.settle()
+
+    assert group.nodes[1].reads == {5: 1}
