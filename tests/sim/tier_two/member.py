@@ -35,7 +35,8 @@ from tests.sim.world import World
 CLUSTER = 0xC1
 DATA = Path("/data")
 """On the fake disk; each node has one of its own."""
-MAP_BYTES = 1 << 20
+MAP_BYTES = 32 << 20
+"""Never full: growing the map waits for readers on other threads, and here is only one."""
 LAST_WORDS = 5 * MS
 """Between a node's stopping by itself and the end of its process."""
 TORN_OPERATIONS_MAX = 5
