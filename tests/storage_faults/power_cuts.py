@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -43,7 +45,14 @@ class Summary:
 
 
 def cut(cluster: LocalCluster, disks: dict[str, Disk], victims: list[str]) -> None:
-    """The disks first, all within a fraction of a millisecond: what a node says afterwards is no longer backed by one."""
+    """Processes first, then their disks, all within a millisecond: after its power has gone, nobody says anything.
+
+    A process that went on for that moment could tell a lie that no power cut brings about: Linux lets an fdatasync that is
+    under way when its file system is shut down return success, and lose what it was for (measured: in 8 % of 60 cuts).
+    """
+    for pid in [cluster.pid(name) for name in victims]:
+        if pid is not None:  # One may have ended by itself: its disk had failed before.
+            os.kill(pid, signal.SIGSTOP)  # In force before the process sees what a system call under way returns.
     for name in victims:
         disks[name].cut_power()
     for name in victims:
