@@ -180,8 +180,9 @@ def normalised(outcome: Outcome, server: Etcd) -> bytes:
 def identifiers(server: Etcd) -> dict[bytes, int]:
     if server.endpoint not in _IDENTIFIERS:
         answer = json.loads(etcdctl("--endpoints", server.endpoint, "member", "list", "-w", "json").out)
-        peer = int(answer["members"][0]["peerURLs"][0].rpartition(":")[2])
         header = answer["header"]
+        own = next(member for member in answer["members"] if member["ID"] == header["member_id"])  # They have no order.
+        peer = int(own["peerURLs"][0].rpartition(":")[2])
         _IDENTIFIERS[server.endpoint] = {
             b"CLUSTER": header["cluster_id"],
             b"MEMBER": header["member_id"],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from raftkv.errors import Outcome
+from raftkv.errors import Outcome, Unavailable
 from raftkv.raft import (
     AppendResponse,
     HeartbeatRequest,
@@ -18,6 +19,7 @@ from raftkv.raft import (
     TimeoutNow,
 )
 from tests.node.support import (
+    TIMEOUT_S,
     Complaints,
     Member,
     cluster,
@@ -83,8 +85,16 @@ async def test_a_node_that_hears_the_leader_and_is_not_heard_refuses_what_it_can
         assert await outcome_of(write) is Outcome.UNKNOWN
 
         members[1].network.heal()
-        await eventually(lambda: not members[3].raft.is_cut_off)
-        await members[3].put(b"key")
+        await _put_until_taken(members[3], b"key")  # It refuses until the leader's next words have arrived.
+
+
+async def _put_until_taken(member: Member, key: bytes) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            with suppress(Unavailable):
+                await member.put(key)
+                return
+            await asyncio.sleep(0.01)
 
 
 async def test_a_batch_is_proposed_again_to_the_next_leader_and_applied_once(tmp_path: Path) -> None:

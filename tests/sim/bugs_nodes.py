@@ -133,7 +133,7 @@ def snapshot_is_announced_beyond_its_data(plant: Planter) -> None:
     plant(StateMachine, "prepare_snapshot", prepare)
 
 
-@bug(46, tier=2, seed=43)
+@bug(46, tier=2, seed=218)
 def log_starts_anew_before_the_snapshot_is_the_state(plant: Planter) -> None:
     plant(SaveQueue, "hold", nothing)
     plant(SaveQueue, "is_holding", property(lambda self: False))

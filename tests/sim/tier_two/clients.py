@@ -14,6 +14,7 @@ from raftkv.errors import Outcome, RequestError
 from raftkv.lab.history import Recorder
 from raftkv.pb import store_pb2
 from tests.sim.calls import Call
+from tests.sim.checkers import Violation
 from tests.sim.swarm import MS
 from tests.sim.tier_two.loop import VirtualLoop
 from tests.sim.tier_two.member import Member
@@ -74,7 +75,10 @@ class Clients:
         begun = self.recorder.now()
         self._in_flight[name] = (begun, asked)
         try:
-            result = asked.told(await self.ask(member, asked, timeout_s))
+            answer = await self.ask(member, asked, timeout_s)
+            if not isinstance(answer, asked.answer):
+                raise Violation("everybody gets an answer to what was asked", f"{asked.op}: {type(answer).__name__}")
+            result = asked.told(answer)
         except RequestError as error:
             if _is_unknown(asked, error):
                 asked.group.unknown += 1
@@ -124,7 +128,10 @@ class Clients:
         for group in self.menu.groups:
             asked = self.menu.range(group)
             begun = self.recorder.now()
-            result = asked.told(await self.ask(member, asked, timeout_s))
+            answer = await self.ask(member, asked, timeout_s)
+            if not isinstance(answer, asked.answer):
+                raise Violation("everybody gets an answer to what was asked", f"{asked.op}: {type(answer).__name__}")
+            result = asked.told(answer)
             self.recorder.returned(name, begun, asked.op, asked.args, result)
         begun, read = self.recorder.now(), answer_to(ALL_PROBES)
         found = await call(self._world, member, lambda it: it.node.read(read, timeout_s=timeout_s), timeout_s)

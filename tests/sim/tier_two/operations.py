@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import Message
+
 from raftkv.pb import rpc_pb2 as rpc
 from raftkv.pb import store_pb2
 from raftkv.statemachine import StateMachine
@@ -42,6 +44,7 @@ class Asked:
     group: Group
     told: Callable[[Any], Result]
     """From the answer to what a history says of it."""
+    answer: type[Message]
     command: store_pb2.Command | None = None
     request: rpc.RangeRequest | None = None
 
@@ -74,7 +77,9 @@ class Menu:
             previous = {"previous": self._item(response.prev_kv)} if response.HasField("prev_kv") else {}
             return {"revision": response.header.revision} | previous
 
-        return Asked("put", {"key": key, "value": value}, group, told, command=store_pb2.Command(put=request))
+        return Asked(
+            "put", {"key": key, "value": value}, group, told, rpc.PutResponse, command=store_pb2.Command(put=request)
+        )
 
     def probe(self) -> Asked:
         """A write of a key that nobody else touches."""
@@ -91,7 +96,7 @@ class Menu:
             group.seen[key] = item[1] if item else None
             return {"revision": response.header.revision, "item": item}
 
-        return Asked("get", {"key": key}, group, told, request=rpc.RangeRequest(key=key.encode()))
+        return Asked("get", {"key": key}, group, told, rpc.RangeResponse, request=rpc.RangeRequest(key=key.encode()))
 
     def probes_told(self, response: rpc.RangeResponse) -> list[tuple[Result, Result]]:
         """What a read of all probes says, as a history has it: one read for each of them."""
@@ -103,7 +108,7 @@ class Menu:
         def told(response: rpc.RangeResponse) -> Result:
             return {"revision": response.header.revision, "items": [self._item(kv) for kv in response.kvs]}
 
-        return Asked("range", dict(group.span), group, told, request=_range_of(group))
+        return Asked("range", dict(group.span), group, told, rpc.RangeResponse, request=_range_of(group))
 
     def delete(self, group: Group) -> Asked:
         key = self._rng.choice(group.keys)
@@ -113,7 +118,14 @@ class Menu:
             return {"revision": response.header.revision} | self._deletion(response)
 
         request = rpc.DeleteRangeRequest(key=key.encode(), prev_kv=True)
-        return Asked("delete", {"key": key}, group, told, command=store_pb2.Command(delete_range=request))
+        return Asked(
+            "delete",
+            {"key": key},
+            group,
+            told,
+            rpc.DeleteRangeResponse,
+            command=store_pb2.Command(delete_range=request),
+        )
 
     def cas(self, group: Group) -> Asked:
         key, value = self._rng.choice(group.keys), self._value()
@@ -136,7 +148,7 @@ class Menu:
             return outcome | {"item": item}
 
         args = {"key": key, "expected": expected, "value": value}
-        return Asked("cas", args, group, told, command=store_pb2.Command(txn=request))
+        return Asked("cas", args, group, told, rpc.TxnResponse, command=store_pb2.Command(txn=request))
 
     def txn(self, group: Group) -> Asked:
         """Two puts and a deletion at once, if a key holds what we think; else a look at all keys."""
@@ -168,7 +180,7 @@ class Menu:
         ]
         otherwise = [{"op": "range", "args": dict(group.span)}]
         args = {"when": [[one, expected]], "then": then, "otherwise": otherwise}
-        return Asked("txn", args, group, told, command=store_pb2.Command(txn=request))
+        return Asked("txn", args, group, told, rpc.TxnResponse, command=store_pb2.Command(txn=request))
 
     def _deletion(self, response: rpc.DeleteRangeResponse) -> Result:
         return {"deleted": response.deleted, "previous": [self._item(kv) for kv in response.prev_kvs]}
