@@ -22,7 +22,8 @@
 - `applier.py` is the thread that owns LMDB. A slow disk or a long apply delays answers, never heartbeats.
 - `saves.py` keeps promises until the disk has kept them; `leader_watch.py`, `succession.py`: waiting for a leader, becoming one.
 - `snapshots.py`, `compaction.py`: followers that fall behind, and a log that stays bounded.
-- `members.py`: changes of the membership, checked and proposed by the leader; `transfer.py`: leadership moved on request.
+- `members.py`: changes of the membership, checked and proposed by the leader; `newcomers.py`: who is being added, and must be
+  reachable before that is done; `transfer.py`: leadership moved on request.
 - `recovery.py`: what a crash may leave behind, and what is made of it.
 - `flight_record.py`: what the node remembers of elections, failures and their evidence, for `raftkv why`.
 - `ports.py`: the three things a node needs from the world, so that a simulator can provide them.

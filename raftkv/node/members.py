@@ -223,8 +223,8 @@ def check_safe(table: MemberTable, change: Change, membership: Membership, activ
             if not is_rescue and len(voters & started) < _majority(voters):
                 raise FailedPrecondition(NOT_ENOUGH_STARTED)
             if len(voters) < _majority(voters | {change.add.ID}):
-                # A change is in force once it is in the log. The second voter would have to confirm its own addition, but
-                # nobody talks to it before that is committed: the first one has to add it as a learner, and promote it.
+                # A change is in force once it is in the log: the second voter would have to confirm its own addition, and
+                # until it is started nobody leads. So it is added as a learner first, and promoted.
                 raise FailedPrecondition(NOT_ENOUGH_STARTED)
             _check_all_answer(voters, active)
         case "remove" if change.remove in voters:

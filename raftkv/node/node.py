@@ -44,6 +44,7 @@ from raftkv.node.flight_record import FlightRecord
 from raftkv.node.health import Health
 from raftkv.node.inbox import Inbox
 from raftkv.node.leader_watch import LeaderWatch
+from raftkv.node.newcomers import Newcomers
 from raftkv.node.ports import ApplierPort, LogPort, TransportPort
 from raftkv.node.requests import Requests
 from raftkv.node.saves import SaveQueue
@@ -123,6 +124,7 @@ class Node:
         self._retention = LogRetention(config.entries_retained, config.log_bytes_retained)
         self._ticker = Ticker(config.tick_s, self._tick)
         self._leader_watch = LeaderWatch()
+        self._newcomers = Newcomers()
         self._apply_queued_index = raft.applied_index
         self._has_stopped = False
 
@@ -136,6 +138,7 @@ class Node:
         self._snapshots = SnapshotDuty(
             self._raft, applier, transport, self.inbox, directory=snapshot_dir, flight=self.flight
         )
+        self._newcomers.appended(self._raft.entries(self._raft.applied_index + 1))
         self._publish_peers()
         self.flight.started()
         self._ticker.start()
@@ -359,6 +362,8 @@ class Node:
             self._snapshots.install(ready.install)
             self._apply_queued_index = ready.install.index
         if ready.save is not None:
+            if self._newcomers.appended(ready.save.entries):
+                self._publish_peers()
             self._saves.save(ready.save, ready.messages_after_save)
         else:
             assert not ready.messages_after_save, "promises about our disk without a save"
@@ -426,6 +431,7 @@ class Node:
     def _members_changed(self, found: tuple[MemberTable, int]) -> None:
         table, self.members_index = found
         self.members, self.removed = list(table.members), table.removed
+        self._newcomers.applied(self.members_index)
         if self._raft.node_id in table.removed:
             # What we proposed stands before our removal, and was answered, or nowhere: behind it leaders take nothing of ours.
             self._requests.fail_all(REMOVED, proposed=Outcome.NOT_APPLIED)
@@ -433,7 +439,8 @@ class Node:
         self._publish_peers()
 
     def _publish_peers(self) -> None:
-        self._transport.set_peers([member for member in self.members if member.ID != self._raft.node_id])
+        everybody = [*self.members, *self._newcomers.beside(self.members)]
+        self._transport.set_peers([member for member in everybody if member.ID != self._raft.node_id])
 
     def _compact_log(self, durable_index: int) -> None:
         index = self._retention.compactable(durable_index, at_most=self._snapshots.oldest_index_in_use)

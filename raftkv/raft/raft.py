@@ -20,7 +20,7 @@ from raftkv.raft.messages import Message
 from raftkv.raft.ready import Ready, RoleName, SoftState
 from raftkv.raft.roles import Role, Roles
 from raftkv.raft.saves import Saves
-from raftkv.raft.state import Outbox, State, ToPreCandidate
+from raftkv.raft.state import UNLIMITED_BYTES, Outbox, State, ToPreCandidate
 from raftkv.raft.status import RaftStatus
 from raftkv.raft.types import (
     NO_NODE,
@@ -288,6 +288,11 @@ class Raft:
     @property
     def first_index(self) -> int:
         return self._state.log.first_index
+
+    def entries(self, first: int) -> tuple[Entry, ...]:
+        """The log from `first` (>= first_index) to its end."""
+        log = self._state.log
+        return log.slice(first, log.last_index, UNLIMITED_BYTES)
 
     @property
     def severity(self) -> int:
