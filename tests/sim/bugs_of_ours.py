@@ -6,8 +6,6 @@ from typing import Any
 
 from raftkv.node.recovery import recover_raft
 from raftkv.raft import Raft, Save, SavedMark, SnapshotMeta
-from raftkv.raft.follower import Follower
-from raftkv.raft.state import State
 from tests.sim.planting import Planter, bug
 from tests.sim.tier_one import member
 
@@ -21,14 +19,3 @@ def joining_node_empties_its_log_in_a_restart(plant: Planter) -> None:
         return recover_raft(config, disk, recovered, machine, rng)
 
     plant(member, "recover_raft", recover)
-
-
-@bug(0, seed=3149, is_rare=True)
-def who_cannot_campaign_never_forgets_a_silent_leader(plant: Planter) -> None:
-    original = Follower.tick
-
-    def tick(self: Follower, state: State) -> Any:
-        transition = original(self, state)
-        return transition if state.may_campaign else None
-
-    plant(Follower, "tick", tick)

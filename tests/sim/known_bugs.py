@@ -6,8 +6,9 @@ does not fit any more, write it anew.
 
 Some of the list's bugs cannot show in this core, because something else makes up for them; there is no patch for those:
 7 (a refused append is tried at the commit index next), 18 (a lost pre-vote makes a follower of whoever waits), 19 (a leader
-that hears no answers steps down), 38 (the leader's own save counts everything again). Of 9, a reply
-from an earlier term was planted and not caught in 800 seeds; a named test of the core holds it.
+that hears no answers steps down), 38 (the leader's own save counts everything again). Of 9, a reply from an earlier term was
+planted and not caught in 800 seeds; a named test of the core holds it. A learner that never forgets a silent leader does no harm
+any more that a run would show, since leaders say when they resign: `tests/raft/test_silent_leader.py` holds that.
 
 `python -m tests.sim.mutants` prints which seed catches which bug, and by which property.
 """
