@@ -12,6 +12,9 @@ from raftkv.lab.cluster import LocalCluster
 
 Start = Callable[..., LocalCluster]
 
+PATIENT = ("--election-timeout", "1500", "--watchdog-fsync", "0", "--watchdog-apply", "0", "--watchdog-loop", "0")
+"""For claims about elections that do not happen: a machine that is busy with a test suite is then no reason for one."""
+
 
 @pytest.fixture
 def start_cluster(tmp_path: Path) -> Iterator[Start]:

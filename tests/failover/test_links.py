@@ -7,7 +7,7 @@ import pytest
 import raftkv
 from raftkv.errors import RequestError
 from raftkv.lab.cluster import LocalCluster
-from tests.failover.conftest import Start
+from tests.failover.conftest import PATIENT, Start
 from tests.failover.load import answer_of, load, term_of, wait_until, write
 
 
@@ -44,7 +44,7 @@ def test_a_leader_that_hung_for_ten_election_timeouts_answers_nothing_stale(star
 
 def test_a_cut_node_does_not_drive_the_term_up_nor_disturb_when_it_returns(start_cluster: Start) -> None:
     """PreVote (dissertation §9.6): whoever hears nobody asks first, and changes no term."""
-    cluster = start_cluster(proxy=True)
+    cluster = start_cluster(*PATIENT, proxy=True)
     with load(cluster) as traffic:
         leader = cluster.wait_for_leader()
         follower = next(name for name in cluster.names if name != leader)
@@ -62,7 +62,7 @@ def test_a_cut_node_does_not_drive_the_term_up_nor_disturb_when_it_returns(start
 @pytest.mark.parametrize("hears", [True, False])
 def test_a_leader_cut_in_one_direction_is_replaced_once_and_returns_in_peace(start_cluster: Start, hears: bool) -> None:
     """Whoever leads reaches a quorum in both directions."""
-    cluster = start_cluster(proxy=True)
+    cluster = start_cluster(*PATIENT, proxy=True)
     with load(cluster) as traffic:
         leader = cluster.wait_for_leader()
         others = [name for name in cluster.names if name != leader]
@@ -84,7 +84,7 @@ def test_a_leader_cut_in_one_direction_is_replaced_once_and_returns_in_peace(sta
 
 def test_a_leader_cut_from_one_of_two_followers_goes_on_leading(start_cluster: Start) -> None:
     """A bridge: the other follower hears both, and keeps to its leader."""
-    cluster = start_cluster(proxy=True)
+    cluster = start_cluster(*PATIENT, proxy=True)
     with load(cluster) as traffic:
         leader = cluster.wait_for_leader()
         term = term_of(cluster, leader)

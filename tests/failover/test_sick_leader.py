@@ -6,7 +6,7 @@ import grpc
 
 from raftkv.lab.cluster import LocalCluster
 from raftkv.pb.drill_pb2 import BreakRequest, BreakResponse, Fault, HealRequest, HealResponse
-from tests.failover.conftest import Start
+from tests.failover.conftest import PATIENT, Start
 from tests.failover.load import load, term_of, wait_until, write
 
 
@@ -45,7 +45,7 @@ def test_a_leader_whose_log_hangs_hands_over_and_comes_back_as_a_follower(start_
 
 
 def test_a_follower_whose_log_hangs_costs_no_election(start_cluster: Start) -> None:
-    cluster = start_cluster("--enable-drills")
+    cluster = start_cluster("--enable-drills", *PATIENT)
     with load(cluster) as traffic:
         leader = cluster.wait_for_leader()
         term = term_of(cluster, leader)
