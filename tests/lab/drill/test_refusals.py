@@ -10,7 +10,10 @@ import pytest
 
 import raftkv
 from raftkv.lab.cluster import LocalCluster
+from raftkv.lab.process import wait_until
 from tests.lab.drill.conftest import Run, everything_is_good, last_line
+
+ANNOUNCED_S = 20.0
 
 
 @pytest.fixture
@@ -119,6 +122,8 @@ def test_without_proxy_and_drills_a_local_cluster_cannot_be_cut_or_have_its_disk
     with LocalCluster.create(tmp_path / "plain", proxy=False, leashed=True) as plain:
         plain.start()
         plain.wait_for_leader()
+        with raftkv.connect(endpoints(plain)) as kv:
+            assert wait_until(lambda: all(member.client_urls for member in kv.members()), ANNOUNCED_S)
 
         cut = run("--local", str(plain.directory), "--fault", "partition")
         disk = run("--local", str(plain.directory), "--fault", "disk-full")
