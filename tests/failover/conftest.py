@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import raftkv
 from raftkv.lab.cluster import LocalCluster
+from tests.failover.load import wait_until
 
 Start = Callable[..., LocalCluster]
 
@@ -27,6 +29,8 @@ def start_cluster(tmp_path: Path) -> Iterator[Start]:
             )
             cluster.start()
             cluster.wait_for_leader()
+            with raftkv.connect(",".join(cluster.endpoints.values())) as kv:
+                wait_until(lambda: all(member.client_urls for member in kv.members()), "everybody has announced itself")
             return cluster
 
         yield start

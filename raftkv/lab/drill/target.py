@@ -16,6 +16,8 @@ from raftkv.lab import probe
 from raftkv.lab.drill.options import DrillError
 from raftkv.pb import rpc_pb2, store_pb2
 
+ANNOUNCED_S = 5.0
+"""For a cluster that has only just started: its members announce themselves a moment after they have found a leader."""
 CALL_DEADLINE_S = 2.0
 VOTERS_MIN = 3
 LAG_MAX = 10_000
@@ -62,6 +64,10 @@ def discover(endpoints: Sequence[str]) -> Target:
     """
     answer, asked = _member_list(endpoints)
     _refuse_foreign(asked)
+    end = time.monotonic() + ANNOUNCED_S
+    while not all(member.clientURLs for member in answer.members) and time.monotonic() < end:
+        time.sleep(POLL_S)
+        answer, asked = _member_list(endpoints)
     members = []
     for member in answer.members:
         if not member.clientURLs:
