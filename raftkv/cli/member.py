@@ -7,14 +7,19 @@ Source: grammar, checks and texts are etcdctl 3.4's; `replace` is ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
 from raftkv.cli.exits import Failure, bad_arguments
 from raftkv.cli.lazy import CliCommand, Lazy, LazyGroup
-from raftkv.cli.options import flag, settings_of
+from raftkv.cli.options import Settings, flag, settings_of
+
+if TYPE_CHECKING:
+    from raftkv.cli.printers import MemberResponse
+    from raftkv.cli.rpc import Connection
 
 LIST_EXAMPLES = """
 raftkv member list
@@ -96,13 +101,7 @@ def member_remove(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Remove a member. If it runs it stops by itself; if it is down, when it is started next."""
     settings = settings_of(ctx)
     node = parsed_id(arguments)
-
-    from raftkv.cli.printers import MemberChanged, printer
-    from raftkv.cli.rpc import Connection
-
-    show = printer(settings, "member_remove")
-    with Connection(settings) as connection:
-        show(MemberChanged(member=node, response=connection.member_remove(node)))
+    _change(settings, "member_remove", node, lambda connection: connection.member_remove(node))
 
 
 @click.command("update", cls=CliCommand, examples=UPDATE_EXAMPLES)
@@ -116,13 +115,7 @@ def member_update(ctx: click.Context, arguments: tuple[str, ...], peer_urls: str
     if not peer_urls:
         raise bad_arguments("member peer urls not provided")
     urls = checked_urls(peer_urls)
-
-    from raftkv.cli.printers import MemberChanged, printer
-    from raftkv.cli.rpc import Connection
-
-    show = printer(settings, "member_update")
-    with Connection(settings) as connection:
-        show(MemberChanged(member=node, response=connection.member_update(node, urls)))
+    _change(settings, "member_update", node, lambda connection: connection.member_update(node, urls))
 
 
 @click.command("promote", cls=CliCommand, examples=PROMOTE_EXAMPLES)
@@ -132,13 +125,17 @@ def member_promote(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Have a learner vote; refused until it has caught up with the leader."""
     settings = settings_of(ctx)
     node = parsed_id(arguments)
+    _change(settings, "member_promote", node, lambda connection: connection.member_promote(node))
 
+
+def _change(settings: Settings, kind: str, node: int, send: Callable[[Connection], MemberResponse]) -> None:
+    """Have a change of one member made, and print what came of it."""
     from raftkv.cli.printers import MemberChanged, printer
     from raftkv.cli.rpc import Connection
 
-    show = printer(settings, "member_promote")
+    show = printer(settings, kind)  # An impossible format is refused before anything is changed.
     with Connection(settings) as connection:
-        show(MemberChanged(member=node, response=connection.member_promote(node)))
+        show(MemberChanged(member=node, response=send(connection)))
 
 
 def parsed_id(arguments: Sequence[str]) -> int:

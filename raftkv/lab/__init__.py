@@ -5,7 +5,7 @@
                              LocalCluster (cluster.py)
               state.py  cluster.json: which processes and ports are ours
               nodes.py  flags, logs, readiness          ports.py  free ports, held
-              process.py  pids that cannot lie          leash.py  cleans up after a parent that died
+              process.py  pids that cannot lie          leash.py  cleans up after a parent that died (survivor.py)
               links.py  rules for traffic between nodes
                  │ control port
               proxy.py, pump.py  one process through which the nodes dial each other

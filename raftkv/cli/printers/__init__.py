@@ -78,12 +78,15 @@ class MemberAdded:
     response: rpc_pb2.MemberAddResponse
 
 
+MemberResponse = rpc_pb2.MemberRemoveResponse | rpc_pb2.MemberUpdateResponse | rpc_pb2.MemberPromoteResponse
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberChanged:
     """The answer to another change of the members, and which one it was about."""
 
     member: int
-    response: rpc_pb2.MemberRemoveResponse | rpc_pb2.MemberUpdateResponse | rpc_pb2.MemberPromoteResponse
+    response: MemberResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

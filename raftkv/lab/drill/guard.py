@@ -1,7 +1,6 @@
 """Makes a local cluster good again if the drill that broke it dies, however it dies.
 
-The drill holds the only writing end of a pipe that is this process's standard input. When the kernel closes it without a farewell
-byte, paused nodes are woken, links healed, dead nodes started.
+Paused nodes are woken, links healed, dead nodes started.
 
 What may not live here: an orderly end, which is the drill's job.
 
@@ -10,8 +9,6 @@ Started as ``python -m raftkv.lab.drill.guard DIRECTORY``.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,45 +16,30 @@ from pathlib import Path
 from raftkv.lab.cluster import LocalCluster
 from raftkv.lab.drill.faults import restore_local
 from raftkv.lab.errors import LabError
-from raftkv.lab.process import ProcessRef, exit_status, spawn, wait_until
+from raftkv.lab.survivor import Survivor, outlive_parent
 
-_FAREWELL = b"."
+_GOING_S = 5.0
 
 
 class Guard:
     """The drill's end."""
 
-    def __init__(self, process: ProcessRef, writing: int) -> None:
-        self._process = process
-        self._writing = writing
+    def __init__(self, survivor: Survivor) -> None:
+        self._survivor = survivor
 
     @classmethod
     def post(cls, directory: Path) -> Guard:
         """From now on the cluster in this directory is made good when we die."""
-        reading, writing = os.pipe()
-        command = [sys.executable, "-m", "raftkv.lab.drill.guard", str(directory)]
-        try:
-            process = spawn(command, log=Path(os.devnull), environment=os.environ, stdin=reading)
-        except BaseException:
-            os.close(writing)
-            raise
-        finally:
-            os.close(reading)
-        return cls(process, writing)
+        return cls(Survivor.start("raftkv.lab.drill.guard", str(directory)))
 
     def dismiss(self) -> None:
         """All is good: the guard may go."""
-        with suppress(BrokenPipeError):
-            os.write(self._writing, _FAREWELL)
-        os.close(self._writing)
-        wait_until(lambda: exit_status(self._process.pid) is not None or not self._process.alive, 5.0)
+        self._survivor.dismiss(wait_s=_GOING_S)
 
 
 def main(directory: Path) -> None:
     """Wait until the drill is gone, then make good what it left; or until it takes its leave."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    if sys.stdin.buffer.read(1) == _FAREWELL:
+    if not outlive_parent():
         return
     with suppress(LabError):  # The cluster may have been taken down meanwhile.
         restore_local(LocalCluster.load(directory))
