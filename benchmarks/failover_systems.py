@@ -66,8 +66,7 @@ class System:
             if own_disks:
                 images = measure.scratch_directory() / f"disks-{os.getpid()}-{name}"
                 self._disks.enter_context(disks_at([self.cluster.data_path(node) for node in names], images))
-            self.cluster.start()
-            self.cluster.wait_for_leader()
+            self.cluster.up()
         except BaseException:
             self.close()
             raise

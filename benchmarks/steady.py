@@ -177,8 +177,7 @@ def catch_up(writes: int, writers: int) -> None:
 
 @contextmanager
 def _traffic_on(cluster: LocalCluster, writers: int) -> Iterator[Traffic]:
-    cluster.start()
-    cluster.wait_for_leader()
+    cluster.up()
     with Traffic(list(cluster.endpoints.values()), writers=writers, pause_s=0.0, timeout_s=10.0) as traffic:
         traffic.start()
         yield traffic

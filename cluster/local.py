@@ -85,8 +85,7 @@ def up(nodes: int | None, proxy: bool, server: str | None, directory: Path, flag
         command = server.split() if server else SERVE
         cluster = LocalCluster.create(directory, nodes=nodes or 3, proxy=proxy, command=command, flags=flags)
     try:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
     except BaseException:
         cluster.down(keep_data=True)
         raise

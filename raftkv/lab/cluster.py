@@ -247,6 +247,19 @@ class LocalCluster:
 
     # What can be done to nodes.
 
+    def up(self, *, deadline_s: float = READY_DEADLINE_S) -> str:
+        """Start every node, and return the leader's name once one leads and all have told all where they serve clients.
+
+        Raises:
+            LabError: as ``start`` and ``wait_for_leader`` do; or a node has not heard of all others in time.
+        """
+        self.start(deadline_s=deadline_s)
+        leader = self.wait_for_leader(deadline_s=deadline_s)
+        endpoints = self.endpoints
+        if not wait_until(lambda: not probe.unannounced(endpoints), deadline_s):
+            raise LabError(f"{', '.join(probe.unannounced(endpoints))} does not know all members' client URLs")
+        return leader
+
     def start(
         self, names: Sequence[str] | None = None, *, wait: bool = True, deadline_s: float = READY_DEADLINE_S
     ) -> None:

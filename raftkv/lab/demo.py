@@ -45,8 +45,7 @@ def run(console: Console, *, interactive: bool, command: Sequence[str] = SERVE, 
         cluster = stack.enter_context(LocalCluster.temporary(nodes=_NODES, command=command, proxy=proxy))
         with LiveView(console) if interactive else PlainView(console) as view:
             view.step(f"starting {_NODES} nodes, a process each, in {cluster.directory}")
-            cluster.start()
-            cluster.wait_for_leader()
+            cluster.up()
             traffic = stack.enter_context(Traffic(list(cluster.endpoints.values())))
             good = Story(cluster, traffic, view).tell()
         if interactive:

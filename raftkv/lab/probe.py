@@ -46,7 +46,7 @@ class KvHash:
 
 def statuses(endpoints: Mapping[str, str], *, deadline_s: float = 1.0) -> dict[str, NodeAnswer | str]:
     """Ask every node at once; a node that does not answer has a word on why instead."""
-    answers = _ask_all(endpoints, "Status", rpc_pb2.StatusRequest(), rpc_pb2.StatusResponse, deadline_s)
+    answers = _ask_all(endpoints, "Maintenance/Status", rpc_pb2.StatusRequest(), rpc_pb2.StatusResponse, deadline_s)
     return {
         name: answer
         if isinstance(answer, str)
@@ -66,13 +66,28 @@ def statuses(endpoints: Mapping[str, str], *, deadline_s: float = 1.0) -> dict[s
 def hashes(endpoints: Mapping[str, str], *, revision: int = 0, deadline_s: float = 10.0) -> dict[str, KvHash | str]:
     """Ask every node at once for its hash up to ``revision``, 0 for its latest."""
     request = rpc_pb2.HashKVRequest(revision=revision)
-    answers = _ask_all(endpoints, "HashKV", request, rpc_pb2.HashKVResponse, deadline_s)
+    answers = _ask_all(endpoints, "Maintenance/HashKV", request, rpc_pb2.HashKVResponse, deadline_s)
     return {
         name: answer
         if isinstance(answer, str)
         else KvHash(value=answer.hash, revision=answer.header.revision, compact_revision=answer.compact_revision)
         for name, answer in answers.items()
     }
+
+
+def unannounced(endpoints: Mapping[str, str], *, deadline_s: float = 1.0) -> list[str]:
+    """Nodes whose member list still lacks where a member serves clients, or that do not answer.
+
+    A member announces that through the log, a moment after it has found a leader.
+    """
+    answers = _ask_all(
+        endpoints, "Cluster/MemberList", rpc_pb2.MemberListRequest(), rpc_pb2.MemberListResponse, deadline_s
+    )
+    return [
+        name
+        for name, answer in answers.items()
+        if isinstance(answer, str) or not all(member.clientURLs for member in answer.members)
+    ]
 
 
 def leader_of(answers: Mapping[str, NodeAnswer | str]) -> str | None:
@@ -90,7 +105,7 @@ def _ask_all(
     try:
         calls = {
             name: channel.unary_unary(
-                f"/etcdserverpb.Maintenance/{method}",
+                f"/etcdserverpb.{method}",
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=answer_type.FromString,
             ).future(request, timeout=deadline_s)

@@ -17,8 +17,7 @@ from tests.cli.conftest import Command, Etcd
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster.temporary(nodes=3, proxy=False) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         yield cluster
 
 

@@ -112,8 +112,7 @@ def test_urls_and_ids_are_checked_before_anything_is_sent() -> None:
 def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
     with ExitStack() as stack:
         cluster = stack.enter_context(LocalCluster.create(tmp_path / "cluster", proxy=False, leashed=True))
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         yield cluster
 
 

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import raftkv
 from raftkv.lab.cluster import LocalCluster
-from tests.failover.load import wait_until
 
 Start = Callable[..., LocalCluster]
 
@@ -27,10 +25,7 @@ def start_cluster(tmp_path: Path) -> Iterator[Start]:
             cluster = stack.enter_context(
                 LocalCluster.create(tmp_path / "cluster", proxy=proxy, flags=flags, leashed=True)
             )
-            cluster.start()
-            cluster.wait_for_leader()
-            with raftkv.connect(",".join(cluster.endpoints.values())) as kv:
-                wait_until(lambda: all(member.client_urls for member in kv.members()), "everybody has announced itself")
+            cluster.up()
             return cluster
 
         yield start

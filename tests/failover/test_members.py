@@ -132,8 +132,7 @@ def test_a_member_that_was_down_when_it_was_removed_is_told_when_it_comes_back(s
 def test_a_learner_that_was_away_while_all_others_were_replaced_finds_the_new_ones(tmp_path: Path) -> None:
     """It knows none of those who are members now: each learns of the other when they miss each other."""
     with LocalCluster.create(tmp_path / "cluster", nodes=4, proxy=False, leashed=True) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         *voters, learner = cluster.names
         with load(cluster) as traffic:
             replace(cluster, learner, learner=True)

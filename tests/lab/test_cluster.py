@@ -25,8 +25,7 @@ NEVER_READY = (sys.executable, "-c", "import time; print('thinking', flush=True)
 
 def test_three_nodes_serve_and_one_leads(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(nodes=3)
-    cluster.start()
-    leader = cluster.wait_for_leader()
+    leader = cluster.up()
 
     status = {node.name: node for node in cluster.status()}
 
@@ -41,8 +40,7 @@ def test_three_nodes_serve_and_one_leads(make_cluster: MakeCluster) -> None:
 
 def test_a_killed_leader_is_replaced_and_comes_back(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(nodes=3)
-    cluster.start()
-    leader = cluster.wait_for_leader()
+    leader = cluster.up()
 
     cluster.kill(leader)
     assert cluster.process_state(leader) == "killed"
@@ -277,8 +275,7 @@ def test_down_leaves_files_that_are_not_ours(make_cluster: MakeCluster) -> None:
 @pytest.mark.skipif(not KNOWS_PEER_DIAL, reason="etcd cannot dial its peers through a proxy")
 def test_a_leader_cut_off_is_replaced_and_follows_after_healing(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(nodes=3, proxy=True)
-    cluster.start()
-    old = cluster.wait_for_leader()
+    old = cluster.up()
     others = [name for name in cluster.names if name != old]
 
     cluster.partition([[old], others])

@@ -14,8 +14,7 @@ from raftkv.lab.members import replace_member
 
 def test_another_member_takes_a_nodes_place(tmp_path: Path) -> None:
     with LocalCluster.create(tmp_path / "cluster", proxy=False, leashed=True) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         with raftkv.connect(",".join(cluster.endpoints.values())) as kv:
             kv.put("before", "there", timeout=10)
 
@@ -33,8 +32,7 @@ def test_another_member_takes_a_nodes_place(tmp_path: Path) -> None:
 
 def test_the_only_member_is_not_replaced_and_goes_on(tmp_path: Path) -> None:
     with LocalCluster.create(tmp_path / "cluster", nodes=1, proxy=False, leashed=True) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
 
         with pytest.raises(LabError, match="n1 could not be replaced: etcdserver: re-configuration failed"):
             replace_member(cluster, "n1")

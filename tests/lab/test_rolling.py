@@ -19,8 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "cluster" / "local.py"
 
 
 def running(cluster: LocalCluster) -> LocalCluster:
-    cluster.start()
-    cluster.wait_for_leader()
+    cluster.up()
     return cluster
 
 

@@ -129,8 +129,7 @@ def new_cluster(seed: str, number: int) -> Iterator[LocalCluster]:
     rng = random.Random(f"{seed}/{number // ROUNDS_PER_CLUSTER}/cluster")
     flags = ["--snapshot-count", "100"] if rng.random() < 0.5 else []
     with LocalCluster.temporary(parent=HOME, flags=flags) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         yield cluster
 
 

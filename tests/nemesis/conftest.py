@@ -14,6 +14,5 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """So short a log that a node which was away needs a snapshot."""
     parent = tmp_path_factory.mktemp("nemesis")
     with LocalCluster.temporary(parent=parent, flags=["--snapshot-count", "100"]) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         yield cluster

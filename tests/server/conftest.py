@@ -28,8 +28,7 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
 def cluster() -> Iterator[LocalCluster]:
     """Three nodes with a leader. Nobody kills any of them."""
     with LocalCluster.temporary(nodes=3, proxy=False) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         yield cluster
 
 

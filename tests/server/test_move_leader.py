@@ -24,8 +24,7 @@ NOT_LEADER = Failed("FAILED_PRECONDITION", "etcdserver: not leader")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster.temporary(nodes=3, proxy=False) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         yield cluster
 
 

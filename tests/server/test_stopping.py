@@ -89,8 +89,7 @@ def test_requests_held_by_a_node_that_stops_are_told_what_became_of_them(servers
 def test_a_leader_whose_followers_are_dead_ends_cleanly(tmp_path: Path) -> None:
     """It tries to hand leadership over, and there is nobody to take it."""
     with LocalCluster.temporary(nodes=3, proxy=False, parent=tmp_path) as cluster:
-        cluster.start()
-        leader = cluster.wait_for_leader()
+        leader = cluster.up()
         cluster.kill(*(name for name in cluster.names if name != leader))
         began = time.monotonic()
 

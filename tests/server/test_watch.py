@@ -176,8 +176,7 @@ def test_a_stream_that_wants_a_leader_is_refused_without_one(servers: Servers) -
 
 def test_a_stream_that_wants_a_leader_ends_when_there_is_none_any_more() -> None:
     with LocalCluster.temporary(nodes=3, proxy=False) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         api = Api(cluster.endpoints["n1"])
         with watching(api, (("hasleader", "true"),)) as stream, watching(api) as patient:
             assert stream.created(b"a").created

@@ -22,8 +22,7 @@ def start_cluster(tmp_path: Path) -> Iterator[Start]:
             cluster = stack.enter_context(
                 LocalCluster.create(tmp_path / "cluster", proxy=False, flags=flags, leashed=True)
             )
-            cluster.start()
-            cluster.wait_for_leader()
+            cluster.up()
             return cluster
 
         yield start

@@ -29,8 +29,7 @@ def make_member(parent: Path, *, seed: int = 1) -> Path:
     """A stopped member's data directory below `parent`."""
     cluster = LocalCluster.create(parent / "cluster", proxy=False, command=COMMAND, flags=FLAGS, leashed=True)
     with cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         fill(cluster, random.Random(seed))
         nodes_agree(cluster)
         cluster.stop(*cluster.names)

@@ -69,8 +69,7 @@ def live(directory: Path, kinds: list[str], rng: random.Random, summary: Summary
     names = cluster.names
     with disks_at([cluster.data_path(name) for name in names], directory / "images") as mounted, cluster:
         disks = dict(zip(names, mounted, strict=True))
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         with load(cluster) as traffic:
             for kind in kinds:
                 write(traffic, rng.randint(*WRITES_BEFORE_CUT))

@@ -41,8 +41,7 @@ def is_ready_or_ended(cluster: LocalCluster) -> bool:
 def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
     cluster = LocalCluster.create(tmp_path / "cluster", proxy=False, command=COMMAND, flags=FLAGS, leashed=True)
     with cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         yield cluster
 
 

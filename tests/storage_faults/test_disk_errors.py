@@ -30,8 +30,7 @@ def test_a_node_whose_disk_fails_stops_and_the_cluster_goes_on(tmp_path: Path, f
     require_strace()
     cluster = LocalCluster.create(tmp_path / "cluster", proxy=False, command=COMMAND, leashed=True)
     with cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         with load(cluster) as traffic:
             for number, fault in enumerate(faults):
                 name = cluster.names[number % 3]

@@ -59,8 +59,7 @@ def test_one_full_disk_does_not_stop_the_cluster(tmp_path: Path) -> None:
     require_disks()
     cluster = LocalCluster.create(tmp_path / "cluster", proxy=False, flags=("--snapshot-count", "500"), leashed=True)
     with disks_at([cluster.data_path(name) for name in cluster.names], tmp_path / "images") as disks, cluster:
-        cluster.start()
-        leader = cluster.wait_for_leader()
+        leader = cluster.up()
         disk = disks[cluster.names.index(leader)]
         with load(cluster) as traffic:
             ballast = fill(disk)
@@ -79,8 +78,7 @@ def test_the_disk_of_the_log_or_of_the_state_alone_is_full(tmp_path: Path, folde
     require_disks()
     cluster = LocalCluster.create(tmp_path / "cluster", proxy=False, leashed=True)
     with cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         cluster.stop("n2")
         place = cluster.data_path("n2") / folder
         shutil.move(place, tmp_path / "moved")
@@ -103,8 +101,7 @@ def test_a_snapshot_that_does_not_fit_on_the_receiver_is_refused_and_sent_again(
     require_disks()
     cluster = LocalCluster.create(tmp_path / "cluster", proxy=False, flags=FLAGS, leashed=True)
     with disks_at([cluster.data_path("n3")], tmp_path / "images") as (disk,), cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         cluster.stop("n3")
         put_large_values(cluster, ["n1", "n2"])
         ballast = fill(disk, left=VALUES * VALUE_BYTES // 2)
@@ -122,8 +119,7 @@ def test_a_leader_without_room_for_a_snapshot_goes_on_and_makes_it_later(tmp_pat
     cluster = LocalCluster.create(tmp_path / "cluster", proxy=False, flags=FLAGS, leashed=True)
     names = cluster.names
     with disks_at([cluster.data_path(name) for name in names], tmp_path / "images", size=320 << 20) as disks, cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         cluster.stop("n3")
         put_large_values(cluster, ["n1", "n2"])
         ballasts = [fill(disk, left=VALUES * VALUE_BYTES // 2) for disk in disks[:2]]

@@ -19,15 +19,13 @@ def lose_power(cluster: LocalCluster, disks: dict[str, Disk], traffic: Traffic, 
     names = cluster.names
     for name in names if lying else ():
         lies_path(cluster.data_path(name)).touch()
-    cluster.start()
-    cluster.wait_for_leader()
+    cluster.up()
     traffic.start()
     write(traffic, 300)
     cut(cluster, disks, names)
     for name in names:
         lies_path(cluster.data_path(name)).unlink(missing_ok=True)
-    cluster.start()
-    cluster.wait_for_leader()
+    cluster.up()
     traffic.stop()
     lost = traffic.read_back().lost
     cluster.stop(*names)

@@ -25,8 +25,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Three nodes with a proxy between them, drills enabled. A test leaves all of them running."""
     directory = tmp_path_factory.mktemp("drill") / "cluster"
     with LocalCluster.create(directory, flags=["--enable-drills"], leashed=True) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         yield cluster
 
 

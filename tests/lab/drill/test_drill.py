@@ -108,8 +108,7 @@ def test_a_drill_that_is_killed_leaves_no_node_broken(begin: Begin, run: Run, cl
 
 def test_a_node_that_never_comes_back(begin: Begin, tmp_path: Path) -> None:
     with LocalCluster.create(tmp_path / "cluster", proxy=False, leashed=True) as cluster:
-        cluster.start()
-        cluster.wait_for_leader()
+        cluster.up()
         process = begin(
             "--local", str(cluster.directory), "--fault", "crash", "--fault", "transfer", *PATIENCE, "--json"
         )

@@ -10,10 +10,7 @@ import pytest
 
 import raftkv
 from raftkv.lab.cluster import LocalCluster
-from raftkv.lab.process import wait_until
 from tests.lab.drill.conftest import Run, everything_is_good, last_line
-
-ANNOUNCED_S = 20.0
 
 
 @pytest.fixture
@@ -62,8 +59,7 @@ def test_a_directory_without_a_cluster(run: Run, tmp_path: Path) -> None:
 
 def test_a_store_of_one_node_has_no_failover(run: Run, tmp_path: Path) -> None:
     with LocalCluster.create(tmp_path / "one", nodes=1, proxy=False, leashed=True) as one:
-        one.start()
-        one.wait_for_leader()
+        one.up()
 
         done = run("--endpoints", endpoints(one))
 
@@ -75,8 +71,7 @@ def test_an_etcd_is_left_alone(run: Run, tmp_path: Path) -> None:
     if shutil.which("etcd") is None:
         pytest.skip("etcd is not installed: nothing foreign to meet")
     with LocalCluster.create(tmp_path / "etcd", nodes=3, proxy=False, command=["etcd"], leashed=True) as foreign:
-        foreign.start()
-        foreign.wait_for_leader()
+        foreign.up()
 
         done = run("--endpoints", endpoints(foreign), "--fault", "transfer")
 
@@ -120,10 +115,7 @@ def test_without_proxy_and_drills_a_local_cluster_cannot_be_cut_or_have_its_disk
     run: Run, tmp_path: Path
 ) -> None:
     with LocalCluster.create(tmp_path / "plain", proxy=False, leashed=True) as plain:
-        plain.start()
-        plain.wait_for_leader()
-        with raftkv.connect(endpoints(plain)) as kv:
-            assert wait_until(lambda: all(member.client_urls for member in kv.members()), ANNOUNCED_S)
+        plain.up()
 
         cut = run("--local", str(plain.directory), "--fault", "partition")
         disk = run("--local", str(plain.directory), "--fault", "disk-full")
