@@ -14,6 +14,7 @@
 
        database `meta`: "mvcc" -> revision, compact revision, how far physical removal has come;
                         and the records of the state machine above (applied index, members, sessions)
+       databases `leases`, `lease_deadlines`, `lease_keys`: which leases there are, and the keys that go with each
 
 A read at revision R takes a key's last version at or below R. A value is stored once, under its revision, in the form in
 which it is sent: a range is answered by concatenation. A hot key's versions move into a tree of their own (LMDB's
@@ -28,6 +29,7 @@ are answered from it: they see what is applied, not what is synced.
     compaction   physical removal             hashing      HashKV
     history      changes from a revision on, for watches
     pages        LMDB's file, without LMDB    checking     is all of it what was written?
+    leases       what was granted, its keys
 
 LMDB has no checksums, so there are some here. An entry of the index holds that of its value, and every read of a value
 checks it. The counters hold the sum of the hashes of all entries of the index, kept up to date with each write: with it, and
@@ -38,8 +40,7 @@ sums costs a put 10 % of its time in the state machine.
 Compaction raises the compact revision, for every reader at once; `compaction` then removes what has become invisible in
 small slices. How far that has come is the one thing in which two nodes with equal logs may differ.
 
-Not done: leases (a put that names one is refused, as for an unknown lease); keys above 511 bytes
-(LMDB's limit); a search for damage while the store is open (values are checked when they are read, the index is not); a
+Not done: keys above 511 bytes (LMDB's limit); a search for damage while the store is open (values are checked when they are read, the index is not); a
 count of a large range without walking it (etcd walks it too, in memory); giving free pages back to the file system (LMDB
 reuses them; a snapshot is written without them).
 """

@@ -5,6 +5,7 @@
 - The database `meta` seals each record with a checksum.
 - The sum of the index's entries' hashes is the set hash that the counters hold: none is missing, changed or doubled.
 - Each entry of the index has the checksum of its value; summed with the revision, over index and values, they agree.
+- Leases, their deadlines and their keys have a set hash of their own.
 
 A state that fails is not served and not repaired here: CorruptionError. Its member is removed and added anew.
 
@@ -21,6 +22,9 @@ from raftkv.mvcc.pages import DUPLICATES, PageFile, Tree
 from raftkv.mvcc.schema import (
     COUNTERS,
     COUNTERS_KEY,
+    LEASE_DEADLINES_SALT,
+    LEASE_KEYS_SALT,
+    LEASES_SALT,
     REVISION_BYTES,
     SET_HASH_MASK,
     VERSION,
@@ -28,8 +32,12 @@ from raftkv.mvcc.schema import (
     unseal,
 )
 
-_DATABASES = {b"revisions": 0, b"index": DUPLICATES, b"meta": 0}
-_OLD_COUNTERS_BYTES = 32
+_LEASES = {b"leases": LEASES_SALT, b"lease_deadlines": LEASE_DEADLINES_SALT, b"lease_keys": LEASE_KEYS_SALT}
+_DATABASES = (
+    {b"revisions": 0, b"index": DUPLICATES, b"meta": 0} | dict.fromkeys(_LEASES, 0) | {b"lease_keys": DUPLICATES}
+)
+_OLD_COUNTERS_BYTES = {32: "checksums", 44: "leases"}
+"""Sizes that the counters had before there were such things."""
 _unpack_checksum = VERSION_CHECKSUM.unpack
 
 
@@ -38,7 +46,7 @@ def check_state(path: Path) -> None:
 
     Raises:
         CorruptionError: it is not what was written.
-        DataDirError: of a format before checksums.
+        DataDirError: of a format before checksums, or before leases.
         StorageError: it cannot be read.
     """
     if path.stat().st_size == 0:
@@ -56,7 +64,7 @@ def check_state(path: Path) -> None:
 
 
 def _check_records(file: PageFile, trees: dict[bytes, Tree]) -> None:
-    set_hash = _set_hash_of_meta(file, trees[b"meta"])
+    set_hash, lease_hash = _set_hashes_of_meta(file, trees[b"meta"])
     missing = _DATABASES.keys() - trees.keys()
     if missing:
         raise file.damaged(f"it lacks the databases {sorted(missing)}")
@@ -66,19 +74,22 @@ def _check_records(file: PageFile, trees: dict[bytes, Tree]) -> None:
     values_found = _sum_of_values(file, trees[b"revisions"])
     if values_found != values_named or trees[b"index"].entries != trees[b"revisions"].entries:
         raise file.damaged("the values are not those that the index names")
+    lease_found = sum(_sum_of_entries(file, trees[name], salt) for name, salt in _LEASES.items()) & SET_HASH_MASK
+    if lease_found != lease_hash:
+        raise file.damaged(f"the set hash of the leases is {lease_found:#x}, not {lease_hash:#x}")
 
 
-def _set_hash_of_meta(file: PageFile, meta: Tree) -> int:
-    """Check every record's seal; the set hash from the counters, 0 in a store that was never committed to."""
-    set_hash = 0
+def _set_hashes_of_meta(file: PageFile, meta: Tree) -> tuple[int, int]:
+    """Check every record's seal; the set hashes of index and leases from the counters, 0 in a store never committed to."""
+    set_hash = lease_hash = 0
     for leaf in file.leaves(meta):
         for key, stored in leaf:
-            if key == COUNTERS_KEY and len(stored) == _OLD_COUNTERS_BYTES:
-                raise DataDirError(f"{file.path} was written by a raftkv before 0.1.0, without checksums")
+            if key == COUNTERS_KEY and (lacking := _OLD_COUNTERS_BYTES.get(len(stored))) is not None:
+                raise DataDirError(f"{file.path} was written by a raftkv before 0.1.0, without {lacking}")
             value = unseal(key, stored, file.path)
             if key == COUNTERS_KEY:
-                set_hash = COUNTERS.unpack(value)[-1]
-    return set_hash
+                *_, set_hash, _, lease_hash = COUNTERS.unpack(value)
+    return set_hash, lease_hash
 
 
 def _sums_of_index(file: PageFile, index: Tree) -> tuple[int, int]:
@@ -96,3 +107,8 @@ def _sums_of_index(file: PageFile, index: Tree) -> tuple[int, int]:
 def _sum_of_values(file: PageFile, revisions: Tree) -> int:
     """The sum over the values, each with its revision: what the index must name."""
     return sum(crc32(revision, crc32(stored)) for leaf in file.leaves(revisions) for revision, stored in leaf)
+
+
+def _sum_of_entries(file: PageFile, tree: Tree, salt: int) -> int:
+    """What the entries of a database add to the set hash of the leases."""
+    return sum(crc32(key + value, salt) for leaf in file.leaves(tree) for key, value in leaf)

@@ -44,8 +44,8 @@ def put(store: Store, request: rpc_pb2.PutRequest, *, wanted: bool) -> rpc_pb2.P
     key = request.key
     if not 0 < len(key) <= KEY_BYTES_MAX:
         raise _bad_key(key)
-    if request.lease:
-        raise NotFound(LEASE_NOT_FOUND)  # There are no leases yet.
+    if request.lease and not store.leases.exists(request.lease):
+        raise NotFound(LEASE_NOT_FOUND)
     response = _put(store, request, wanted)
     revision = store.end_write()
     if response is not None:
@@ -99,8 +99,8 @@ def _delete_range(
     response = rpc_pb2.DeleteRangeResponse(deleted=len(found)) if wanted else None
     if response is not None and request.prev_kv:
         response.prev_kvs.extend(_parse_key_value(store.value(packed)) for _, packed in found)
-    for key, _ in found:
-        store.delete(key)
+    for key, packed in found:
+        store.delete(key, _unpack_version(packed)[4])
     return response
 
 
@@ -157,7 +157,7 @@ def _check_puts(store: Store, plan: _Plan) -> None:
                 raise _bad_key(request.key)
             if (request.ignore_value or request.ignore_lease) and store.latest(request.key) is None:
                 raise InvalidArgument(KEY_NOT_FOUND)
-            if request.lease:
+            if request.lease and not store.leases.exists(request.lease):
                 raise NotFound(LEASE_NOT_FOUND)
 
 

@@ -109,7 +109,7 @@ class Reader:
 
 
 class Environment:
-    """An open LMDB environment in a directory of its own, with its three databases."""
+    """An open LMDB environment in a directory of its own, with its databases."""
 
     def __init__(self, path: Path, *, map_bytes: int) -> None:
         """Open, or create, the environment at `path` (an existing directory).
@@ -128,7 +128,7 @@ class Environment:
             self._env = lmdb.open(
                 str(path),
                 map_size=_round_up(max(map_bytes, data.stat().st_size if data.exists() else 0)),
-                max_dbs=4,
+                max_dbs=8,
                 subdir=True,
                 create=True,
                 mode=0o600,
@@ -150,9 +150,16 @@ class Environment:
                 # when it copies an environment with a key of so many revisions that they fill a page.
                 self.index = self._env.open_db(b"index", dupsort=True)
                 self.meta = self._env.open_db(b"meta")
+                self.leases = self._env.open_db(b"leases")
+                self.lease_deadlines = self._env.open_db(b"lease_deadlines")
+                self.lease_keys = self._env.open_db(b"lease_keys", dupsort=True)
         except BaseException:
             self._env.close()
             raise
+
+    @property
+    def databases(self) -> tuple[lmdb._Database, ...]:
+        return self.revisions, self.index, self.meta, self.leases, self.lease_deadlines, self.lease_keys
 
     def _check_length(self, data: Path) -> None:
         """LMDB maps the file and trusts its header: reading behind the end of a torn file would kill the process."""

@@ -31,13 +31,24 @@ The first 16 bytes are the key of the stored value. Version 0 marks a tombstone:
 VERSION_CHECKSUM = struct.Struct(">40xI")
 """The last field of `VERSION` alone."""
 
-COUNTERS = struct.Struct(">qqQQQ")
-"""revision, compact revision, how far physical removal has come (main, sub), and the set hash of the index.
+COUNTERS = struct.Struct(">qqQQQQQ")
+"""revision, compact revision, how far physical removal has come (main, sub), and the set hash of the index; the clock that
+leases end by, and the set hash of everything stored of leases.
 
 The set hash is the sum of `version_hash` over all entries of the index, modulo 2**64: it can be kept up to date entry by
 entry, and no entry can be lost, changed or doubled without it being another.
 """
 COUNTERS_KEY = b"mvcc"
+
+LEASE_ID = struct.Struct(">q")
+"""Key of a lease and of its keys. etcd takes any number but 0."""
+LEASE = struct.Struct(">QQ")
+"""A lease, behind its id: TTL granted in seconds, deadline in milliseconds of the replicated clock."""
+DEADLINE = struct.Struct(">Qq")
+"""Key in the order of deadlines: deadline, id."""
+LEASES_SALT, LEASE_DEADLINES_SALT, LEASE_KEYS_SALT = 1, 2, 3
+"""Each entry's checksum begins with its database's number: nothing can move from one to another unnoticed."""
+
 SET_HASH_MASK = 2**64 - 1
 _SEAL = struct.Struct(">I")
 

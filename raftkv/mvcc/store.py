@@ -15,6 +15,7 @@ import lmdb
 from raftkv.errors import COMPACTED, FUTURE_REVISION, Compacted, CorruptionError, FutureRevision
 from raftkv.mvcc.checking import check_state
 from raftkv.mvcc.environment import DATA_FILE, Environment, Reader, lmdb_errors
+from raftkv.mvcc.leases import Leases
 from raftkv.mvcc.schema import (
     COUNTERS,
     COUNTERS_KEY,
@@ -72,6 +73,7 @@ class Store:
         self._set_hash = 0
         self._pins: dict[int, int] = {}
         self._txn: lmdb.Transaction[bytes] | None = None
+        self._leases = Leases()
         with self.environment.reader() as reader:
             self._load(reader.txn)
 
@@ -100,6 +102,7 @@ class Store:
         self._last_version = self.index_cursor.last_dup
         self._found_version = self.index_cursor.value
         self._get_value = self.revisions_cursor.get
+        self._leases.begin(txn, self.environment)
 
     def commit(self) -> None:
         """Write the counters and everything since the last commit to disk, synced.
@@ -111,7 +114,14 @@ class Store:
         assert self._changes == 0, f"commit within a write, after {self._changes} changes"
         txn = self.txn
         self._set_hash &= SET_HASH_MASK
-        counters = COUNTERS.pack(self.revision, self.compact_revision, *self.removed_through, self._set_hash)
+        counters = COUNTERS.pack(
+            self.revision,
+            self.compact_revision,
+            *self.removed_through,
+            self._set_hash,
+            self._leases.clock_ms,
+            self._leases.set_hash,
+        )
         with lmdb_errors("commit", self._path):
             self.put_meta(COUNTERS_KEY, counters)
             txn.commit()
@@ -147,11 +157,14 @@ class Store:
     def _load(self, txn: lmdb.Transaction[bytes]) -> None:
         found = txn.get(COUNTERS_KEY, db=self.environment.meta)
         counters = (
-            (1, NEVER_COMPACTED, 0, 0, 0) if found is None else COUNTERS.unpack(unseal(COUNTERS_KEY, found, self._path))
+            (1, NEVER_COMPACTED, 0, 0, 0, 0, 0)
+            if found is None
+            else COUNTERS.unpack(unseal(COUNTERS_KEY, found, self._path))
         )
         self.revision, self.compact_revision = counters[0], counters[1]
         self.removed_through = (counters[2], counters[3])
         self._set_hash = counters[4]
+        self._leases.load(counters[5], counters[6])
         self._changes = 0
         self.dirty = False
 
@@ -188,14 +201,14 @@ class Store:
     # --- writes -------------------------------------------------------------------------------------------------------
 
     def put(self, key: bytes, value: bytes, lease: int) -> None:
-        """Store a value as the next change of the current write."""
+        """Store a value as the next change of the current write. `lease`: one that exists, or 0."""
         if self._txn is None:
             self.begin()
         main = self.revision + 1
         sub = self._changes
         if self._seek_key(key):
             self._last_version()
-            _, _, create, version, _, _ = _unpack_version(self._found_version())
+            _, _, create, version, former, _ = _unpack_version(self._found_version())
             if version:
                 version += 1
             else:
@@ -204,6 +217,9 @@ class Store:
         else:
             create = main
             version = 1
+            former = 0
+        if former != lease:
+            self._rehang(key, former, lease)
         stored = encode_key_value(key, create, main, version, value, lease)
         is_new = self._put_value(_pack_revision(main, sub), stored, append=True)
         assert is_new, f"revision {main}.{sub} is stored already, or a later one"
@@ -212,8 +228,8 @@ class Store:
         self._set_hash += crc32(key + packed)  # `version_hash`, without the call.
         self._changes = sub + 1
 
-    def delete(self, key: bytes) -> None:
-        """Store a tombstone for a key that exists, as the next change of the current write."""
+    def delete(self, key: bytes, lease: int) -> None:
+        """Store a tombstone for a key that exists, as the next change of the current write. `lease`: what it hangs on."""
         if self._txn is None:
             self.begin()
         main = self.revision + 1
@@ -224,7 +240,23 @@ class Store:
         packed = _pack_version(main, sub, 0, 0, 0, crc32(stored))
         self._put_index(key, packed)
         self._set_hash += version_hash(key, packed)
+        if lease:
+            self._leases.detach(lease, key)
         self._changes = sub + 1
+
+    def _rehang(self, key: bytes, former: int, lease: int) -> None:
+        """The key hangs on another lease from now on; 0: on none. A tombstone's is 0."""
+        if former:
+            self._leases.detach(former, key)
+        if lease:
+            self._leases.attach(lease, key)
+
+    @property
+    def leases(self) -> Leases:
+        """Whoever changes any sets `dirty`."""
+        if self._txn is None:
+            self.begin()
+        return self._leases
 
     def remove(self, key: bytes, packed: bytes) -> None:
         """Take a version and its value off the disk. Only for `compaction`, which knows that nobody can see it."""
@@ -341,13 +373,13 @@ class Store:
         return main if sub == SUB_MAX else main - 1
 
     def bytes_in_use(self, txn: lmdb.Transaction[bytes]) -> int:
-        """Pages the three databases fill; the rest of the file is free for reuse.
+        """Pages the databases fill; the rest of the file is free for reuse.
 
         Not counted: pages of their own that LMDB gives to a key with more than a few dozen versions.
         """
         environment = self.environment
         pages = 0
-        for database in (environment.revisions, environment.index, environment.meta):
+        for database in environment.databases:
             stat = txn.stat(database)
             pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return pages * environment.page_bytes

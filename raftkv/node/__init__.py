@@ -24,6 +24,7 @@
 - `snapshots.py`, `compaction.py`: followers that fall behind, and a log that stays bounded.
 - `members.py`: changes of the membership, checked and proposed by the leader; `newcomers.py`: who is being added, and must be
   reachable before that is done; `transfer.py`: leadership moved on request.
+- `lease_duty.py`: the leader's word on how much time has passed, for leases.
 - `recovery.py`: what a crash may leave behind, and what is made of it.
 - `flight_record.py`: what the node remembers of elections, failures and their evidence, for `raftkv why`.
 - `ports.py`: the three things a node needs from the world, so that a simulator can provide them.

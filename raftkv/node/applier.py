@@ -99,7 +99,8 @@ class ApplyQueue:
     def _apply(self, entries: Sequence[Entry]) -> None:
         version = self._machine.members_version
         batches = self._machine.apply(entries, wanted=self._wanted)
-        self._post(Applied(entries[-1].index, batches, self._machine.members_version != version))
+        has_changed = self._machine.members_version != version
+        self._post(Applied(entries[-1].index, batches, has_changed, self._machine.clock))
         self._observe()
 
     def _install(self, path: Path, snapshot: SnapshotMeta) -> None:

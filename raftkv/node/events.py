@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raftkv.lease.clock import ClockView
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.types import NodeId, SavedMark, SnapshotMeta
 
@@ -63,6 +64,8 @@ class Applied:
     index: int
     batches: Sequence[Any]
     members_changed: bool
+    clock: ClockView
+    """The time by the log, there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from raftkv.node.flight_record import FlightRecord
 from raftkv.node.health import Health
 from raftkv.node.inbox import Inbox
 from raftkv.node.leader_watch import LeaderWatch
+from raftkv.node.lease_duty import LeaseDuty
 from raftkv.node.newcomers import Newcomers
 from raftkv.node.ports import ApplierPort, LogPort, TransportPort
 from raftkv.node.requests import Requests
@@ -125,6 +126,7 @@ class Node:
         self._ticker = Ticker(config.tick_s, self._tick)
         self._leader_watch = LeaderWatch()
         self._newcomers = Newcomers()
+        self._leases = LeaseDuty(raft, tick_ms=round(1000 * config.tick_s))
         self._apply_queued_index = raft.applied_index
         self._has_stopped = False
 
@@ -279,6 +281,7 @@ class Node:
             self._raft.ticks_missed(missed_ticks)
             for _ in range(ticks):
                 self._raft.tick()
+            self._leases.tick(ticks + missed_ticks)
             self._requests.tick()
         except Exception as error:
             self._fail(error)
@@ -322,8 +325,9 @@ class Node:
             case Saved(mark):
                 self._saves.saved(mark)
                 self._raft.saved(mark)
-            case Applied(index, batches, members_changed):
+            case Applied(index, batches, members_changed, clock):
                 self._raft.applied(index)
+                self._leases.applied(clock)
                 self._requests.applied(batches)
                 if members_changed:
                     self._look_at_members()

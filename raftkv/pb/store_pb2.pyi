@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Command(_message.Message):
-    __slots__ = ("put", "delete_range", "txn", "compaction", "publish", "range", "member_update")
+    __slots__ = ("put", "delete_range", "txn", "compaction", "publish", "range", "member_update", "lease_grant", "lease_revoke", "lease_renew", "clock_advance")
     PUT_FIELD_NUMBER: _ClassVar[int]
     DELETE_RANGE_FIELD_NUMBER: _ClassVar[int]
     TXN_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,10 @@ class Command(_message.Message):
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
     RANGE_FIELD_NUMBER: _ClassVar[int]
     MEMBER_UPDATE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_GRANT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_REVOKE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_RENEW_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_ADVANCE_FIELD_NUMBER: _ClassVar[int]
     put: _rpc_pb2.PutRequest
     delete_range: _rpc_pb2.DeleteRangeRequest
     txn: _rpc_pb2.TxnRequest
@@ -24,7 +28,19 @@ class Command(_message.Message):
     publish: _rpc_pb2.Member
     range: _rpc_pb2.RangeRequest
     member_update: _rpc_pb2.MemberUpdateRequest
-    def __init__(self, put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., publish: _Optional[_Union[_rpc_pb2.Member, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., member_update: _Optional[_Union[_rpc_pb2.MemberUpdateRequest, _Mapping]] = ...) -> None: ...
+    lease_grant: _rpc_pb2.LeaseGrantRequest
+    lease_revoke: _rpc_pb2.LeaseRevokeRequest
+    lease_renew: _rpc_pb2.LeaseKeepAliveRequest
+    clock_advance: ClockAdvance
+    def __init__(self, put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., publish: _Optional[_Union[_rpc_pb2.Member, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., member_update: _Optional[_Union[_rpc_pb2.MemberUpdateRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., lease_renew: _Optional[_Union[_rpc_pb2.LeaseKeepAliveRequest, _Mapping]] = ..., clock_advance: _Optional[_Union[ClockAdvance, _Mapping]] = ...) -> None: ...
+
+class ClockAdvance(_message.Message):
+    __slots__ = ("term", "now_ms")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    now_ms: int
+    def __init__(self, term: _Optional[int] = ..., now_ms: _Optional[int] = ...) -> None: ...
 
 class MemberChange(_message.Message):
     __slots__ = ("add", "remove", "promote")

@@ -16,8 +16,9 @@ must be able to tell.
 `assembly.py` puts a whole node together: directories, log, state machine, core, transport and these services.
 
 Watches have streams of their own (`watch.py`); what they hear of is read by `watch_feed.py` and given out by `raftkv.watch`.
+Renewals of leases come on streams too (`lease.py`), and enter the log as what they are: writes.
 
-Not done: Lease, Auth, Lock, Election and the rest of Maintenance answer UNIMPLEMENTED. No TLS.
+Not done: Auth, Lock, Election and the rest of Maintenance answer UNIMPLEMENTED. No TLS.
 """
 
 from __future__ import annotations

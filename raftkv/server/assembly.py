@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from raftkv.config import ServerConfig
 from raftkv.errors import DataDirError, RequestError, StorageError
+from raftkv.lease.validate import min_ttl_s
 from raftkv.node import Applier, Node, NodeConfig, flight_record, recover_raft
 from raftkv.node.events import Failed, PeerConnected, PeerDead, PeerLost, Received, SnapshotReceived
 from raftkv.node.health import Watchdogs
@@ -35,6 +36,7 @@ from raftkv.server.drill_faults import DrillFaults, free_space, from_peers, log_
 from raftkv.server.flight import FlightService
 from raftkv.server.joining import find_origin
 from raftkv.server.kv import KvService
+from raftkv.server.lease import KEEP_ALIVE_PATH, LeaseService
 from raftkv.server.limits import Limits
 from raftkv.server.maintenance import MaintenanceService
 from raftkv.server.membership import Acquaintances, dial_overrides, members_of, removed_error, roster_of
@@ -179,6 +181,7 @@ class Server:
         self._in_background(self._announce(), "raftkv-announce")
         self._in_background(self._watch_leader(), "raftkv-health")
         self._in_background(self._watches.run(), "raftkv-watches")
+        self._in_background(self._leases.run(), "raftkv-leases")
         gc.collect()
         gc.freeze()  # What exists now stays; a collection need not look at it again.
 
@@ -260,6 +263,7 @@ class Server:
         drain_s = max(DRAIN_MIN_S, stop_at - loop.time())
         draining = asyncio.create_task(self._grpc.stop(grace=drain_s + ANSWER_S))
         self._watches.stop()  # They would go on for ever.
+        self._leases.stop()
         await asyncio.wait([draining], timeout=DRAIN_MIN_S)
         while not draining.done() and not self.node.is_idle and loop.time() < stop_at:
             await asyncio.wait([draining], timeout=0.01)
@@ -286,9 +290,20 @@ class Server:
             quota_bytes=config.quota_backend_bytes,
         )
         self._store = StoreService(self.node, limits)
+        hold_s = HOLD_BASE_S + 2 * config.election_timeout_ms / 1000
+        self._leases = LeaseService(
+            self.node,
+            limits,
+            min_ttl_s=min_ttl_s(
+                election_timeout_ms=config.election_timeout_ms, heartbeat_interval_ms=config.heartbeat_interval_ms
+            ),
+            hold_s=hold_s,
+            election_timeout_s=config.election_timeout_ms / 1000,
+        )
         services = (
             KvService(self.node, limits),
             self._store,
+            self._leases,
             ClusterService(self.node, self._members),
             MaintenanceService(self.node),
             FlightService(self.node, config.name),
@@ -312,9 +327,9 @@ class Server:
                 Services(
                     self.node,
                     {path: serve for service in services for path, serve in service.methods().items()},
-                    streams={WATCH_PATH: self._watches.watch},
+                    streams={WATCH_PATH: self._watches.watch, KEEP_ALIVE_PATH: self._leases.keep_alive},
                     raw=frozenset({BATCH_PATH}),
-                    hold_s=HOLD_BASE_S + 2 * config.election_timeout_ms / 1000,
+                    hold_s=hold_s,
                 ),
             )
         )

@@ -36,7 +36,12 @@ class Limits:
         validate.check_command(command, self.txn_ops_max)
         if command.ByteSize() > self.request_bytes_max:
             raise InvalidArgument(REQUEST_TOO_LARGE)
-        if node.bytes_in_use > self.quota_bytes and _puts_something(command):
+        if _puts_something(command):
+            self.check_room(node)
+
+    def check_room(self, node: Node) -> None:
+        """Raises: ResourceExhausted: the database is over its quota, and may not be added to."""
+        if node.bytes_in_use > self.quota_bytes:
             raise ResourceExhausted(NO_SPACE)
 
 

@@ -24,7 +24,7 @@ state: `StateMachine.hash_kv` is how the nodes check that.
     snapshot   sealed files, swapping one in         uncommitted  what came since the last commit
                                                      config       Bootstrap, StoreLimits
 
-Not done: leases, auth and client sessions (they will be records here); a bound on the number of origins remembered (some
+Not done: auth and client sessions (they will be records here); a bound on the number of origins remembered (some
 bytes for every member there ever was); a snapshot of a large state copies all of it, never a difference.
 """
 

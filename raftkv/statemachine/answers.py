@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raftkv.errors import CorruptionError, RequestError
+from raftkv.lease import commands as lease_commands
 from raftkv.mvcc import commands
 from raftkv.mvcc.reading import read_range
 from raftkv.mvcc.store import Store
@@ -17,6 +18,9 @@ Answer = (
     | rpc_pb2.CompactionResponse
     | rpc_pb2.RangeResponse
     | rpc_pb2.MemberUpdateResponse
+    | rpc_pb2.LeaseGrantResponse
+    | rpc_pb2.LeaseRevokeResponse
+    | rpc_pb2.LeaseKeepAliveResponse
     | RequestError
 )
 """What a command came to. Of a header, `revision` alone is set. An error is an answer too: the same on every node."""
@@ -35,8 +39,8 @@ class AppliedBatch:
     physical_revision: int = 0
 
 
-def apply_command(store: Store, command: store_pb2.Command, wanted: bool) -> Answer | None:
-    """Apply one command that concerns the store alone. None if no answer is wanted.
+def apply_command(store: Store, command: store_pb2.Command, wanted: bool, *, entry_term: int) -> Answer | None:
+    """Apply one command that concerns the store alone. None if no answer is wanted, perhaps.
 
     Raises:
         CorruptionError: a newer version's command; skipping it would let this node's state drift from the others'.
@@ -53,6 +57,14 @@ def apply_command(store: Store, command: store_pb2.Command, wanted: bool) -> Ans
                 return commands.compact(store, command.compaction, wanted=wanted)
             case "range":
                 return rpc_pb2.RangeResponse.FromString(read_range(store, command.range)) if wanted else None
+            case "lease_renew":
+                return lease_commands.renew(store, command.lease_renew)
+            case "lease_grant":
+                return lease_commands.grant(store, command.lease_grant)
+            case "lease_revoke":
+                return lease_commands.revoke(store, command.lease_revoke)
+            case "clock_advance":
+                return lease_commands.advance(store, command.clock_advance, entry_term=entry_term)
             case unknown:
                 raise CorruptionError(f"a logged command is of kind {unknown}, which this raftkv does not know")
     except RequestError as error:

@@ -17,6 +17,8 @@ import lmdb
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import CorruptionError, DataDirError, DiskFullError, RequestError
+from raftkv.lease.clock import ClockView
+from raftkv.lease.reading import LeaseReads
 from raftkv.mvcc import commands
 from raftkv.mvcc.compaction import compact_some
 from raftkv.mvcc.environment import DATA_FILE, lmdb_errors
@@ -52,6 +54,8 @@ class StateMachine:
         self._path = path
         self._limits = limits
         self._store = Store(path, map_bytes=limits.map_bytes)
+        self.leases = LeaseReads(self._store)
+        """What can be asked about leases."""
         self.members_version = 0
         """Grows whenever membership or member table change."""
         self._bytes_in_use = 0
@@ -170,6 +174,12 @@ class StateMachine:
         """As of the last commit: the file without its free pages."""
         return self._bytes_in_use
 
+    @property
+    def clock(self) -> ClockView:
+        """What time it is by the log, and when the next lease ends. On the thread of the machine."""
+        applied, leases = self._records.applied, self._store.leases
+        return ClockView(applied.index, applied.term, leases.clock_ms, leases.next_deadline_ms)
+
     def is_applied(self, origin: int, incarnation: int, sequence: int) -> bool:
         """Whether a batch took effect: for its origin, after an installed snapshot has swallowed the answer."""
         return self._records.origins.is_applied(origin, incarnation, sequence)
@@ -222,31 +232,31 @@ class StateMachine:
         except DecodeError as error:
             raise CorruptionError(f"entry {entry} holds no batch of commands: {error}") from error
         origin, incarnation, sequence = batch.origin, batch.incarnation, batch.sequence
-        if not self._records.origins.admit(origin, incarnation, sequence, batch.settled_below):
+        if origin and not self._records.origins.admit(origin, incarnation, sequence, batch.settled_below):
             return None
         operations = batch.commands
         self._uncommitted.note_change(len(operations))
         store = self._store
         if wanted != (origin, incarnation):
             for command in operations:
-                self._apply_command(store, command, False)
+                self._apply_command(store, command, False, entry.term)
             return None
         answers: list[Answer] = []
         physical_revision = 0
         for command in operations:
-            answer = self._apply_command(store, command, True)
+            answer = self._apply_command(store, command, True, entry.term)
             assert answer is not None, f"no answer to a command of entry {entry}"
             answers.append(answer)
             if isinstance(answer, rpc_pb2.CompactionResponse) and command.compaction.physical:
                 physical_revision = max(physical_revision, command.compaction.revision)
         return AppliedBatch(sequence, answers, physical_revision)
 
-    def _apply_command(self, store: Store, command: store_pb2.Command, wanted: bool) -> Answer | None:
+    def _apply_command(self, store: Store, command: store_pb2.Command, wanted: bool, term: int) -> Answer | None:
         if command.HasField("publish"):
             return self._answer_members(published(self.table, command.publish))
         if command.HasField("member_update"):
             return self._answer_members(updated(self.table, command.member_update))
-        return apply_command(store, command, wanted)
+        return apply_command(store, command, wanted, entry_term=term)
 
     def _answer_members(self, table: MemberTable | RequestError) -> Answer:
         """A command that may have changed the member table."""

@@ -21,7 +21,8 @@ from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import OriginRecord, Origins
 from raftkv.wire import decode_snapshot_meta, encode_snapshot_meta
 
-FORMAT = 2
+FORMAT = 3
+"""3: leases. A state of another format is refused: it was written by another raftkv."""
 
 _FORMAT_KEY = b"format"
 _CLUSTER_KEY = b"cluster"
@@ -45,15 +46,15 @@ def load(store: Store) -> Records | None:
     """What was committed last; None if the store was never bootstrapped.
 
     Raises:
-        DataDirError: of a newer format.
+        DataDirError: of another format.
         CorruptionError
     """
     found = store.meta(_FORMAT_KEY)
     if found is None:
         return None
     version = _number(found)
-    if version > FORMAT:
-        raise DataDirError(f"{store.environment.path}: format {version}, this raftkv knows up to {FORMAT}")
+    if version != FORMAT:
+        raise DataDirError(f"{store.environment.path}: format {version}, this raftkv knows {FORMAT} alone")
     try:
         return Records(
             cluster_id=_number(_need(store, _CLUSTER_KEY)),

@@ -44,7 +44,7 @@ def written(path: Path, *, seed: int = 3, rounds: int = 40) -> StateMachine:
 
 def change_behind_its_back(path: Path, change: Change) -> None:
     """As LMDB would write it: its pages are right, what is in them is not ours."""
-    with lmdb.open(str(path), max_dbs=4, map_size=1 << 28) as environment:
+    with lmdb.open(str(path), max_dbs=8, map_size=1 << 28) as environment:
         databases = {name: environment.open_db(name.encode()) for name in ("revisions", "index", "meta")}
         with environment.begin(write=True) as txn:
             change(txn, databases)
@@ -74,7 +74,7 @@ def test_a_snapshot_of_a_healthy_state_passes(tmp_path: Path) -> None:
 
 def test_every_entry_of_every_tree_is_met(tmp_path: Path) -> None:
     written(tmp_path).close()
-    with lmdb.open(str(tmp_path), max_dbs=4, readonly=True) as environment, PageFile(tmp_path / DATA_FILE) as file:
+    with lmdb.open(str(tmp_path), max_dbs=8, readonly=True) as environment, PageFile(tmp_path / DATA_FILE) as file:
         for name, tree in file.subtrees().items():
             database = environment.open_db(name, create=False)
             with environment.begin() as txn, txn.cursor(database) as cursor:

@@ -63,7 +63,7 @@ def test_a_reader_closed_twice_is_closed_once(tmp_path: Path) -> None:
 
 CHILD = """
 import lmdb, sys, time
-environment = lmdb.open(sys.argv[1], map_size=1 << 20, max_dbs=4)
+environment = lmdb.open(sys.argv[1], map_size=1 << 20, max_dbs=8)
 transaction = environment.begin()
 print("reading", flush=True)
 time.sleep(60)

@@ -144,7 +144,7 @@ class HeldApplier:
     def _apply(self, entries: Sequence[Entry]) -> None:
         version = self.machine.members_version
         batches = self.machine.apply(entries, wanted=self._wanted)
-        self._post(Applied(entries[-1].index, batches, self.machine.members_version != version))
+        self._post(Applied(entries[-1].index, batches, self.machine.members_version != version, self.machine.clock))
 
     def _install(self, path: Path, snapshot: SnapshotMeta) -> None:
         self.machine.install(path, snapshot)
