@@ -35,7 +35,8 @@ Not done: a node whose disk is full stops when a write fails; its peers go on wi
 from __future__ import annotations
 
 from raftkv.node.applier import Applier, ApplyQueue
-from raftkv.node.node import Node, NodeConfig
+from raftkv.node.config import NodeConfig
+from raftkv.node.node import Node
 from raftkv.node.recovery import recover_raft
 
 __all__ = ["Applier", "ApplyQueue", "Node", "NodeConfig", "recover_raft"]

@@ -21,12 +21,12 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from raftkv.errors import REMOVED, STOPPED, MemberRemovedError, Outcome, RaftkvError, Unavailable
 from raftkv.node.compaction import LogRetention
+from raftkv.node.config import NodeConfig
 from raftkv.node.events import (
     Applied,
     Called,
@@ -65,19 +65,6 @@ log = logging.getLogger("raftkv.node")
 T = TypeVar("T")
 
 ADD_ANEW = "to use the machine again, add a new member and start it with an empty data directory"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NodeConfig:
-    """What the shell around the core needs to know. Times in seconds."""
-
-    tick_s: float = 0.01
-    repropose_ticks: int = 100
-    """A batch still unresolved after this long under an unchanged leader is proposed again: its message may be lost."""
-    transfer_wait_s: float = 2.0
-    """How long a stopping leader waits for its successor."""
-    entries_retained: int = 10_000
-    log_bytes_retained: int = 16 * 1024 * 1024
 
 
 class Node:

@@ -19,10 +19,10 @@ full) is made again from the last commit: nobody above notices more than a delay
 Apply is deterministic: no clock, no randomness, no iteration over a set decides what is stored. Equal applied index, equal
 state: `StateMachine.hash_kv` is how the nodes check that.
 
-    machine    StateMachine                          origins      batches applied before: exactly once
-    answers    one command to its answer             records      the machine's own records in LMDB
-    snapshot   sealed files, swapping one in         uncommitted  what came since the last commit
-                                                     config       Bootstrap, StoreLimits
+    machine      StateMachine                        origins      batches applied before: exactly once
+    application  what one entry does                 records      the machine's own records in LMDB
+    answers      one command to its answer           uncommitted  what came since the last commit
+    snapshot     sealed files, swapping one in       config       Bootstrap, StoreLimits
 
 Not done: auth and client sessions (they will be records here); a bound on the number of origins remembered (some
 bytes for every member there ever was); a snapshot of a large state copies all of it, never a difference.

@@ -39,7 +39,7 @@ class AppliedBatch:
     physical_revision: int = 0
 
 
-def apply_command(store: Store, command: store_pb2.Command, wanted: bool, *, entry_term: int) -> Answer | None:
+def apply_command(store: Store, command: store_pb2.Command, wanted: bool, entry_term: int) -> Answer | None:
     """Apply one command that concerns the store alone. None if no answer is wanted, perhaps.
 
     Raises:

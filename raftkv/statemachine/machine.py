@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import lmdb
-from google.protobuf.message import DecodeError
 
-from raftkv.errors import CorruptionError, DataDirError, DiskFullError, RequestError
+from raftkv.errors import CorruptionError, DataDirError, DiskFullError
 from raftkv.lease.clock import ClockView
 from raftkv.lease.reading import LeaseReads
 from raftkv.mvcc import commands
@@ -27,11 +26,12 @@ from raftkv.mvcc.history import ChangeReader, ChangeSlice
 from raftkv.mvcc.reading import SLICE_KEYS, read_range, read_range_slices
 from raftkv.mvcc.store import Store
 from raftkv.pb import rpc_pb2, store_pb2
-from raftkv.raft.types import Entry, EntryKind, Membership, SnapshotMeta
+from raftkv.raft.types import Entry, Membership, SnapshotMeta
 from raftkv.statemachine import records, snapshot
-from raftkv.statemachine.answers import Answer, AppliedBatch, apply_command
+from raftkv.statemachine.answers import AppliedBatch
+from raftkv.statemachine.application import Application
 from raftkv.statemachine.config import Bootstrap, StoreLimits
-from raftkv.statemachine.members import MemberTable, after_change, published, updated
+from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import Origins
 from raftkv.statemachine.uncommitted import Uncommitted
 
@@ -56,10 +56,9 @@ class StateMachine:
         self._store = Store(path, map_bytes=limits.map_bytes)
         self.leases = LeaseReads(self._store)
         """What can be asked about leases."""
-        self.members_version = 0
-        """Grows whenever membership or member table change."""
         self._bytes_in_use = 0
         self._uncommitted = Uncommitted(limits, clock)
+        self._application = Application(self._store, note_change=self._uncommitted.note_change)
 
     @staticmethod
     def open(
@@ -113,7 +112,7 @@ class StateMachine:
         found = records.load(self._store)
         if found is None:
             raise CorruptionError(f"{self._path} has lost its records")
-        self._records = found
+        self._records = self._application.records = found
         self._durable_index = found.applied.index
         with self._store.reader() as reader:
             self._bytes_in_use = self._store.bytes_in_use(reader.txn)
@@ -150,6 +149,11 @@ class StateMachine:
     def table(self) -> MemberTable:
         """The members, and who is none any more."""
         return self._records.table
+
+    @property
+    def members_version(self) -> int:
+        """Grows whenever membership or member table change."""
+        return self._application.members_version
 
     @property
     def revision(self) -> int:
@@ -209,78 +213,8 @@ class StateMachine:
         return batches
 
     def _apply_all(self, entries: Sequence[Entry], wanted: tuple[int, int] | None) -> list[AppliedBatch]:
-        return [batch for entry in entries if (batch := self._apply_entry(entry, wanted)) is not None]
-
-    def _apply_entry(self, entry: Entry, wanted: tuple[int, int] | None) -> AppliedBatch | None:
-        membership = self.membership
-        batch = None
-        match entry.kind:
-            case EntryKind.COMMANDS:
-                batch = self._apply_batch(entry, wanted)
-            case EntryKind.MEMBERSHIP:
-                membership = self._apply_membership(entry)
-            case EntryKind.NOOP:
-                pass
-            case _:
-                raise CorruptionError(f"entry {entry} is of kind {entry.kind}, which this raftkv does not know")
-        self._records.applied = SnapshotMeta(entry.index, entry.term, membership)
-        return batch
-
-    def _apply_batch(self, entry: Entry, wanted: tuple[int, int] | None) -> AppliedBatch | None:
-        try:
-            batch = _parse_batch(entry.data)
-        except DecodeError as error:
-            raise CorruptionError(f"entry {entry} holds no batch of commands: {error}") from error
-        origin, incarnation, sequence = batch.origin, batch.incarnation, batch.sequence
-        if origin and not self._records.origins.admit(origin, incarnation, sequence, batch.settled_below):
-            return None
-        operations = batch.commands
-        self._uncommitted.note_change(len(operations))
-        store = self._store
-        if wanted != (origin, incarnation):
-            for command in operations:
-                self._apply_command(store, command, False, entry.term)
-            return None
-        answers: list[Answer] = []
-        physical_revision = 0
-        for command in operations:
-            answer = self._apply_command(store, command, True, entry.term)
-            assert answer is not None, f"no answer to a command of entry {entry}"
-            answers.append(answer)
-            if isinstance(answer, rpc_pb2.CompactionResponse) and command.compaction.physical:
-                physical_revision = max(physical_revision, command.compaction.revision)
-        return AppliedBatch(sequence, answers, physical_revision)
-
-    def _apply_command(self, store: Store, command: store_pb2.Command, wanted: bool, term: int) -> Answer | None:
-        if command.HasField("publish"):
-            return self._answer_members(published(self.table, command.publish))
-        if command.HasField("member_update"):
-            return self._answer_members(updated(self.table, command.member_update))
-        return apply_command(store, command, wanted, entry_term=term)
-
-    def _answer_members(self, table: MemberTable | RequestError) -> Answer:
-        """A command that may have changed the member table."""
-        if isinstance(table, RequestError):
-            return table
-        self._replace_table(table)
-        header = rpc_pb2.ResponseHeader(revision=self.revision)
-        return rpc_pb2.MemberUpdateResponse(header=header, members=table.members)
-
-    def _apply_membership(self, entry: Entry) -> Membership:
-        if entry.membership is None:
-            raise CorruptionError(f"entry {entry} changes the membership and holds none")
-        self.members_version += 1
-        if entry.data:  # Leaving a joint configuration changes who votes, not the table.
-            try:
-                self._replace_table(after_change(self.table, entry.data))
-            except ValueError as error:
-                raise CorruptionError(f"entry {entry}: {error}") from error
-        return entry.membership
-
-    def _replace_table(self, table: MemberTable) -> None:
-        self._records.table = table
-        self.members_version += 1
-        records.write_members(self._store, table)
+        apply = self._application.apply
+        return [batch for entry in entries if (batch := apply(entry, wanted)) is not None]
 
     # --- when the map is full -----------------------------------------------------------------------------------------
 
@@ -468,7 +402,7 @@ class StateMachine:
         snapshot.swap_in(self._path)
         self._store.reopen()
         self._uncommitted.clear()
-        self.members_version += 1
+        self._application.members_version += 1
         self._load()
 
     def close(self, *, commit: bool = True) -> None:

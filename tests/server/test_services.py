@@ -18,6 +18,7 @@ from tests.server.process import Servers, wait_until
 SERVED = {
     "etcdserverpb.KV": {"Range", "Put", "DeleteRange", "Txn", "Compact"},
     "etcdserverpb.Watch": {"Watch"},
+    "etcdserverpb.Lease": {"LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"},
     "etcdserverpb.Cluster": {"MemberList", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"},
     "etcdserverpb.Maintenance": {"Status", "HashKV", "MoveLeader"},
     "raftkv.store.Store": {"Batch"},

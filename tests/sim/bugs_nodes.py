@@ -15,6 +15,7 @@ from raftkv.node.reads import Reads
 from raftkv.node.saves import SaveQueue
 from raftkv.pb import store_pb2
 from raftkv.statemachine import StateMachine, machine, snapshot
+from raftkv.statemachine.application import Application
 from raftkv.statemachine.origins import Origins
 from raftkv.storage import Wal, data_dir
 from tests.sim.planting import Planter, bug, nothing
@@ -95,17 +96,18 @@ def applied_index_is_committed_apart_from_the_data(plant: Planter) -> None:
 
 @bug(49, tier=2)
 def apply_looks_at_the_clock(plant: Planter) -> None:
-    original = StateMachine._apply_command
+    original = Application._apply_command
 
-    def apply(self: StateMachine, store: Any, command: Any, wanted: bool) -> Any:
-        if command.HasField("put") and self._uncommitted._clock() % 1.0 < 0.1:
+    def apply(self: Application, store: Any, command: Any, wanted: bool, term: int) -> Any:
+        clock: Any = self._note_change.__self__._clock  # type: ignore[attr-defined]
+        if command.HasField("put") and clock() % 1.0 < 0.1:
             late = type(command)()
             late.put.CopyFrom(command.put)
             late.put.value += b" late"
             command = late
-        return original(self, store, command, wanted)
+        return original(self, store, command, wanted, term)
 
-    plant(StateMachine, "_apply_command", apply)
+    plant(Application, "_apply_command", apply)
 
 
 @bug(50, tier=2)

@@ -1,0 +1,104 @@
+"""What one entry of the log does: to the store, to the member table, and to what is remembered of its origin.
+
+What may not live here: transactions, and what happens when one cannot be finished (`machine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import CorruptionError, RequestError
+from raftkv.mvcc.store import Store
+from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.raft.types import Entry, EntryKind, Membership, SnapshotMeta
+from raftkv.statemachine.answers import Answer, AppliedBatch, apply_command
+from raftkv.statemachine.members import MemberTable, after_change, published, updated
+from raftkv.statemachine.records import Records, write_members
+
+_parse_batch = store_pb2.CommandBatch.FromString
+
+
+class Application:
+    """Applies entries, one by one, to a store and the machine's records."""
+
+    def __init__(self, store: Store, *, note_change: Callable[[int], None]) -> None:
+        self._store = store
+        self._note_change = note_change
+        self.records: Records
+        """As loaded from the store: set after each load."""
+        self.members_version = 0
+        """Grows whenever membership or member table change."""
+
+    def apply(self, entry: Entry, wanted: tuple[int, int] | None) -> AppliedBatch | None:
+        """The answers, if the entry is a batch of `wanted` that takes effect here."""
+        membership = self.records.applied.membership
+        batch = None
+        match entry.kind:
+            case EntryKind.COMMANDS:
+                batch = self._apply_batch(entry, wanted)
+            case EntryKind.MEMBERSHIP:
+                membership = self._apply_membership(entry)
+            case EntryKind.NOOP:
+                pass
+            case _:
+                raise CorruptionError(f"entry {entry} is of kind {entry.kind}, which this raftkv does not know")
+        self.records.applied = SnapshotMeta(entry.index, entry.term, membership)
+        return batch
+
+    def _apply_batch(self, entry: Entry, wanted: tuple[int, int] | None) -> AppliedBatch | None:
+        try:
+            batch = _parse_batch(entry.data)
+        except DecodeError as error:
+            raise CorruptionError(f"entry {entry} holds no batch of commands: {error}") from error
+        origin, incarnation, sequence = batch.origin, batch.incarnation, batch.sequence
+        if origin and not self.records.origins.admit(origin, incarnation, sequence, batch.settled_below):
+            return None
+        operations = batch.commands
+        self._note_change(len(operations))
+        store, term, apply_command = self._store, entry.term, self._apply_command
+        if wanted != (origin, incarnation):
+            for command in operations:
+                apply_command(store, command, False, term)
+            return None
+        answers: list[Answer] = []
+        physical_revision = 0
+        for command in operations:
+            answer = apply_command(store, command, True, term)
+            assert answer is not None, f"no answer to a command of entry {entry}"
+            answers.append(answer)
+            if isinstance(answer, rpc_pb2.CompactionResponse) and command.compaction.physical:
+                physical_revision = max(physical_revision, command.compaction.revision)
+        return AppliedBatch(sequence, answers, physical_revision)
+
+    def _apply_command(self, store: Store, command: store_pb2.Command, wanted: bool, term: int) -> Answer | None:
+        if command.HasField("publish"):
+            return self._answer_members(published(self.records.table, command.publish))
+        if command.HasField("member_update"):
+            return self._answer_members(updated(self.records.table, command.member_update))
+        return apply_command(store, command, wanted, term)
+
+    def _answer_members(self, table: MemberTable | RequestError) -> Answer:
+        """A command that may have changed the member table."""
+        if isinstance(table, RequestError):
+            return table
+        self._replace_table(table)
+        header = rpc_pb2.ResponseHeader(revision=self._store.revision)
+        return rpc_pb2.MemberUpdateResponse(header=header, members=table.members)
+
+    def _apply_membership(self, entry: Entry) -> Membership:
+        if entry.membership is None:
+            raise CorruptionError(f"entry {entry} changes the membership and holds none")
+        self.members_version += 1
+        if entry.data:  # Leaving a joint configuration changes who votes, not the table.
+            try:
+                self._replace_table(after_change(self.records.table, entry.data))
+            except ValueError as error:
+                raise CorruptionError(f"entry {entry}: {error}") from error
+        return entry.membership
+
+    def _replace_table(self, table: MemberTable) -> None:
+        self.records.table = table
+        self.members_version += 1
+        write_members(self._store, table)
