@@ -41,9 +41,9 @@ class LeaderClock:
 
     def __init__(self) -> None:
         self._term = 0
-        self._now_ms = 0
+        self._now_ms = 0.0
 
-    def passed(self, milliseconds: int, view: ClockView, *, term: int) -> int | None:
+    def passed(self, milliseconds: float, view: ClockView, *, term: int) -> int | None:
         """So much time has passed for this node, which leads in `term`. What the log's clock should now be advanced to.
 
         None: to nothing yet. That it was advanced shows in the next view.
@@ -55,4 +55,4 @@ class LeaderClock:
             return None
         self._now_ms = max(view.clock_ms, min(self._now_ms + milliseconds, view.clock_ms + LEAD_MAX_MS))
         is_due = view.next_deadline_ms <= self._now_ms or self._now_ms - view.clock_ms >= ADVANCE_EVERY_MS
-        return self._now_ms if is_due else None
+        return int(self._now_ms) if is_due else None

@@ -17,7 +17,7 @@ from raftkv.raft.types import Proposal
 class LeaseDuty:
     """Counts ticks while this node leads. One advance is on its way at a time."""
 
-    def __init__(self, raft: Raft, *, tick_ms: int) -> None:
+    def __init__(self, raft: Raft, *, tick_ms: float) -> None:
         self._raft = raft
         self._tick_ms = tick_ms
         self._clock = LeaderClock()

@@ -113,7 +113,7 @@ class Node:
         self._ticker = Ticker(config.tick_s, self._tick)
         self._leader_watch = LeaderWatch()
         self._newcomers = Newcomers()
-        self._leases = LeaseDuty(raft, tick_ms=round(1000 * config.tick_s))
+        self._leases = LeaseDuty(raft, tick_ms=1000 * config.tick_s)
         self._apply_queued_index = raft.applied_index
         self._has_stopped = False
 

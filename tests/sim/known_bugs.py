@@ -15,7 +15,7 @@ any more that a run would show, since leaders say when they resign: `tests/raft/
 
 from __future__ import annotations
 
-from tests.sim import bugs_elections, bugs_fitness, bugs_log, bugs_nodes, bugs_of_ours, bugs_requests
+from tests.sim import bugs_elections, bugs_fitness, bugs_leases, bugs_log, bugs_nodes, bugs_of_ours, bugs_requests
 from tests.sim.planting import BUGS, KnownBug, planted
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "KnownBug",
     "bugs_elections",
     "bugs_fitness",
+    "bugs_leases",
     "bugs_log",
     "bugs_nodes",
     "bugs_of_ours",

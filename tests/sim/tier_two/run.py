@@ -23,12 +23,13 @@ from tests.sim.scenario import Result, Scenario
 from tests.sim.schedule import Schedule
 from tests.sim.swarm import ELECTION_TIMEOUT
 from tests.sim.tier_two.clients import Clients
+from tests.sim.tier_two.leases import OUTLIVES, TTL, LeaseOwners, LeaseWatch
 from tests.sim.tier_two.loop import VirtualLoop
 from tests.sim.tier_two.member import Member
 from tests.sim.tier_two.nemesis import NodeNemesis
 from tests.sim.tier_two.operations import compaction
 from tests.sim.tier_two.roster import carry_out, draw_change, row
-from tests.sim.tier_two.swarm import draw_afflictions, draw_extra_faults
+from tests.sim.tier_two.swarm import draw_afflictions, draw_extra_faults, draw_leasing
 from tests.sim.tier_two.watch import StateWatch
 
 PUT_TIMEOUT_S = 1.5
@@ -48,9 +49,11 @@ class Run(Scenario):
         """Who was sick counts as well only then, and another may lead until then."""
         self._extra_faults = draw_extra_faults(self.rng)
         self.loop = VirtualLoop(self.world, lambda: self.world.about(self.afflictions.job_delay))
-        self.states = StateWatch(self.checkers)
+        self.leasing = draw_leasing(seed)
+        self.leases = LeaseWatch(self.world)
+        self.states = StateWatch(self.checkers, self.leases)
         if trace is not None:
-            trace.append(f"{self.afflictions} {self._extra_faults}")
+            trace.append(f"{self.afflictions} {self._extra_faults} {self.leasing}")
 
     def run(self) -> Result:
         """Raises Violation, or whatever a node asserts."""
@@ -58,6 +61,7 @@ class Run(Scenario):
             try:
                 self.populate()
                 self.clients = Clients(self.world, self.loop, self.members, self.afflictions, self.states)
+                self.owners = LeaseOwners(self.world, self.loop, self.members, self.leasing, self.leases)
                 return super().run()
             finally:
                 self.loop.end()
@@ -130,7 +134,15 @@ class Run(Scenario):
 
     def clients_end(self) -> None:
         super().clients_end()
-        self.clients.is_active = False
+        self.clients.is_active = self.owners.is_active = False
+
+    def _stay_quiet(self) -> None:
+        """Nobody renews a lease any more: first all of them end, and then no time passes by the log either."""
+        if self.leasing.owners:
+            self.world.run_until(self.world.now + TTL + OUTLIVES, lambda: not self.leases.alive)
+            if self.leases.alive:
+                raise Violation("no lease outlives its owner", f"{len(self.leases.alive)} live on")
+        super()._stay_quiet()
 
     # The verdict
 
@@ -143,13 +155,15 @@ class Run(Scenario):
         if not task.done():
             raise Violation("reads succeed after healing", f"at {leader}")
         task.result()
-        for client in self.clients.tasks:
+        for client in self.clients.tasks + self.owners.tasks:
             if client.done() and (error := client.exception()) is not None:
                 raise error
         for complaint in self.loop.complaints:
             raise Violation("nothing fails unnoticed", f"{complaint}") from complaint.get("exception")
         self.clients.abandon()
-        verdict = check(self.clients.recorder.operations, limits=JUDGE_LIMITS, sole_writer=True)
+        verdict = check(
+            self.clients.recorder.operations, limits=JUDGE_LIMITS, sole_writer=not self.leasing.makes_revisions
+        )
         if not verdict.ok:
             raise Violation("linearizable", str(verdict))
         self.checkers.acknowledged = self.clients.acknowledged

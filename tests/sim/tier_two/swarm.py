@@ -35,6 +35,27 @@ class Afflictions:
     clients: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leasing:
+    """Who holds leases. It has dice of its own: the rest of a seed is what it is without leases."""
+
+    seed: str
+    owners: int
+    """0: nobody, and no time passes by the log."""
+    has_keys: bool
+
+    @property
+    def makes_revisions(self) -> bool:
+        """Revisions that no recorded client has asked for."""
+        return self.owners > 0 and self.has_keys
+
+
+def draw_leasing(seed: int) -> Leasing:
+    name = f"leases of {seed}"
+    rng = random.Random(name)
+    return Leasing(seed=name, owners=rng.choice((0, 0, 2, 4)), has_keys=rng.random() < 0.5)
+
+
 EXTRA_FAULTS = {"disk_error": 1.0, "disk_hangs": 1.0, "compact_keys": 2.0, "crash_installing": 2.0}
 
 

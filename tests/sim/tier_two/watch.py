@@ -14,6 +14,7 @@ from raftkv.statemachine import StateMachine
 from tests.sim.checkers import Checkers, Violation
 
 if TYPE_CHECKING:
+    from tests.sim.tier_two.leases import LeaseWatch
     from tests.sim.tier_two.member import Member
 
 HASHED_EVERY = 4
@@ -66,8 +67,9 @@ def watch_core(member: Member) -> None:
 class StateWatch:
     """Compares the state machines of all nodes, where they stand at the same index."""
 
-    def __init__(self, checkers: Checkers) -> None:
+    def __init__(self, checkers: Checkers, leases: LeaseWatch) -> None:
         self._checkers = checkers
+        self._leases = leases
         self._applied: dict[tuple[int, int], int] = {}
         self._values: dict[tuple[bytes, int], bytes] = {}
 
@@ -85,6 +87,7 @@ class StateWatch:
             raise Violation(
                 "state machine safety", f"{member} applied {index}, committed {self._checkers.last_committed}"
             )
+        self._leases.look(machine)
         if index % HASHED_EVERY == 0 and member.id in machine.membership.members:
             # (Who is still to join knows of the others what it was told, and of no membership.)
             self._checkers.state(index, self.digest(machine))
@@ -108,10 +111,11 @@ class StateWatch:
 
     @staticmethod
     def digest(machine: StateMachine) -> int:
-        """Everything that nodes must agree on at an index: keys, revisions, members, who has had what applied."""
+        """Everything that nodes must agree on at an index: keys, revisions, leases, members, who has had what applied."""
         kv = machine.hash_kv()
         membership = machine.membership
         records: Any = machine._records
+        leases = machine._store.leases
         text = repr(
             (
                 kv,
@@ -120,6 +124,8 @@ class StateWatch:
                 sorted(membership.learners),
                 sorted(membership.learners_next),
                 machine.table.encode(),
+                leases.clock_ms,
+                leases.set_hash,
                 sorted((origin, record.encode()) for origin, record in records.origins._records.items()),
             )
         )
