@@ -15,6 +15,7 @@ from raftkv.mvcc.checking import check_state
 from raftkv.mvcc.environment import DATA_FILE
 from raftkv.mvcc.pages import PageFile
 from raftkv.statemachine import StateMachine, verify_snapshot
+from tests.lease.support import grant, revoke
 from tests.statemachine.support import apply, compact, delete, get, open_machine, put
 
 Change = Callable[[lmdb.Transaction, dict[str, object]], object]
@@ -34,6 +35,11 @@ def written(path: Path, *, seed: int = 3, rounds: int = 40) -> StateMachine:
             put(b"hot", b"."),
             delete(b"k", b"k%d" % rng.randrange(3)),
         )
+        lease = rng.randrange(1, 2**63)
+        held = [put(b"held/%x/%03d" % (lease, number), b"", lease=lease) for number in range(rng.choice((1, 30, 300)))]
+        apply(machine, grant(lease), *held)
+        if rng.random() < 0.3:
+            apply(machine, revoke(lease))
         if rng.random() < 0.2:
             apply(machine, compact(rng.randrange(max(1, machine.compact_revision + 1), machine.revision)))
         machine.compact_some()
@@ -45,7 +51,9 @@ def written(path: Path, *, seed: int = 3, rounds: int = 40) -> StateMachine:
 def change_behind_its_back(path: Path, change: Change) -> None:
     """As LMDB would write it: its pages are right, what is in them is not ours."""
     with lmdb.open(str(path), max_dbs=8, map_size=1 << 28) as environment:
-        databases = {name: environment.open_db(name.encode()) for name in ("revisions", "index", "meta")}
+        names = ("revisions", "index", "meta", "leases", "lease_deadlines")
+        databases = {name: environment.open_db(name.encode()) for name in names}
+        databases["lease_keys"] = environment.open_db(b"lease_keys", dupsort=True)
         with environment.begin(write=True) as txn:
             change(txn, databases)
 
@@ -143,9 +151,38 @@ def _change_a_record(txn: lmdb.Transaction, databases: dict[str, object]) -> obj
     return txn.put(b"cluster", struct.pack(">Q", 7), db=databases["meta"])
 
 
+def _lose_a_lease(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+    return txn.delete(first(txn, databases["leases"])[0], db=databases["leases"])
+
+
+def _lose_a_deadline(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+    return txn.delete(first(txn, databases["lease_deadlines"])[0], db=databases["lease_deadlines"])
+
+
+def _move_a_deadline(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+    key, packed = first(txn, databases["leases"])
+    return txn.put(key, packed[:8] + bytes(8), db=databases["leases"])
+
+
+def _take_a_key_off_its_lease(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+    lease, key = first(txn, databases["lease_keys"])
+    return txn.delete(lease, key, db=databases["lease_keys"])
+
+
 @pytest.mark.parametrize(
     "change",
-    [_lose_an_entry, _lose_a_value, _exchange_values, _rename_a_key, _forget_the_counters, _change_a_record],
+    [
+        _lose_an_entry,
+        _lose_a_value,
+        _exchange_values,
+        _rename_a_key,
+        _forget_the_counters,
+        _change_a_record,
+        _lose_a_lease,
+        _lose_a_deadline,
+        _move_a_deadline,
+        _take_a_key_off_its_lease,
+    ],
     ids=lambda change: change.__name__.strip("_"),
 )
 def test_pages_in_order_with_other_contents_are_found(tmp_path: Path, change: Change) -> None:
@@ -201,10 +238,12 @@ def test_a_snapshot_of_a_state_damaged_while_it_was_open_is_not_believed(tmp_pat
         verify_snapshot(tmp_path / "snapshot")
 
 
-def test_a_state_from_before_the_checksums_is_refused_as_such(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "lacking"), [(32, "checksums"), (44, "leases")])
+def test_a_state_of_an_older_format_is_refused_as_such(tmp_path: Path, size: int, lacking: str) -> None:
+    """Known by the size of its counters."""
     machine = open_machine(tmp_path)
     machine.close()
-    change_behind_its_back(tmp_path, lambda txn, databases: txn.put(b"mvcc", bytes(32), db=databases["meta"]))
+    change_behind_its_back(tmp_path, lambda txn, databases: txn.put(b"mvcc", bytes(size), db=databases["meta"]))
 
-    with pytest.raises(DataDirError, match="before"):
+    with pytest.raises(DataDirError, match=f"before 0.1.0, without {lacking}"):
         open_machine(tmp_path)

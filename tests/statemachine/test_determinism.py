@@ -11,6 +11,7 @@ from raftkv.pb import rpc_pb2 as rpc
 from raftkv.pb import store_pb2
 from raftkv.raft.types import Entry
 from raftkv.statemachine import StateMachine
+from tests.lease.support import advance, grant, ids, left, renew, revoke
 from tests.statemachine.support import (
     batch,
     compact,
@@ -23,18 +24,28 @@ from tests.statemachine.support import (
     txn,
 )
 
+LEASES = (1, 2, 3, 4)
+
+
+def leases_of(machine: StateMachine) -> tuple[object, ...]:
+    return machine.clock, ids(machine), [left(machine, lease) for lease in LEASES]
+
 
 def random_log(seed: int, length: int) -> list[Entry]:
-    """Puts, deletes, txns and compactions from three origins, some of them proposed twice."""
+    """Puts, deletes, txns, compactions, leases and the time, from three origins, some of them proposed twice."""
     choose = random.Random(seed)
+    clock_ms = 0
 
     def key() -> bytes:
         return b"k%d" % choose.randrange(12)
 
     def command(revision: int) -> store_pb2.Command:
         kind = choose.random()
+        if kind < 0.2:
+            return leasing()
         if kind < 0.6:
-            return put(key(), b"%d" % choose.randrange(1000), prev_kv=choose.random() < 0.2)
+            lease = choose.choice([0, choose.choice(LEASES)])
+            return put(key(), b"%d" % choose.randrange(1000), prev_kv=choose.random() < 0.2, lease=lease)
         if kind < 0.8:
             return delete(key(), choose.choice([b"", b"k3", b"\0"]))
         if kind < 0.9:
@@ -44,6 +55,18 @@ def random_log(seed: int, length: int) -> list[Entry]:
             ]
             return txn(*operations)
         return compact(choose.randrange(revision))
+
+    def leasing() -> store_pb2.Command:
+        nonlocal clock_ms
+        lease = choose.choice(LEASES)
+        match choose.randrange(5):
+            case 0 | 1:
+                return grant(lease, choose.randrange(1, 4))
+            case 2:
+                return choose.choice([renew, revoke])(lease)
+            case _:
+                clock_ms += choose.randrange(1200)
+                return advance(clock_ms, term=choose.choice([1, 1, 1, 2]))
 
     log: list[Entry] = []
     for index in range(1, length + 1):
@@ -82,6 +105,7 @@ def test_equal_logs_make_equal_states(tmp_path: Path, seed: int) -> None:
 
     assert lived.hash_kv() == plain.hash_kv()
     assert lived.revision == plain.revision
+    assert leases_of(lived) == leases_of(plain)
     assert (lived.membership, lived.members) == (plain.membership, plain.members)
     oldest = max(plain.compact_revision, 1)
     for revision in range(oldest, plain.revision + 1):
@@ -108,6 +132,7 @@ def test_a_node_that_starts_from_a_snapshot_ends_up_equal(tmp_path: Path, seed: 
     replay(other, log)
 
     assert other.hash_kv() == machine.hash_kv()
+    assert leases_of(other) == leases_of(machine)
     other.compact_some()
     other.commit()
     other = crash_and_reopen(other, tmp_path / "two")

@@ -1,0 +1,1 @@
+"""Leases on a store, without a node around it."""
