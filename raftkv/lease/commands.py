@@ -53,7 +53,7 @@ def revoke(store: Store, request: rpc_pb2.LeaseRevokeRequest) -> rpc_pb2.LeaseRe
     return rpc_pb2.LeaseRevokeResponse(header=_header(store))
 
 
-def advance(store: Store, command: store_pb2.ClockAdvance, *, entry_term: int) -> rpc_pb2.LeaseRevokeResponse:
+def advance(store: Store, command: store_pb2.ClockAdvance, *, entry_term: int) -> None:
     """So much time has passed: end the leases whose deadline has come, each in a revision of its own, as etcd does.
 
     What a leader said in another term than the entry's moves nothing: it was deposed, and the entry is a copy that was
@@ -64,7 +64,6 @@ def advance(store: Store, command: store_pb2.ClockAdvance, *, entry_term: int) -
         leases.clock_ms = command.now_ms
         store.dirty = True
         _end_due(store)
-    return rpc_pb2.LeaseRevokeResponse(header=_header(store))
 
 
 def _end_due(store: Store) -> None:

@@ -20,7 +20,7 @@ A read at revision R takes a key's last version at or below R. A value is stored
 which it is sent: a range is answered by concatenation. A hot key's versions move into a tree of their own (LMDB's
 sub-databases), so the last of a million is found as quickly as the last of three.
 
-Nothing is kept in memory but a few counters and two cursors. LMDB's write transaction stays open between commits, and reads
+Nothing is kept in memory but a few counters and cursors. LMDB's write transaction stays open between commits, and reads
 are answered from it: they see what is applied, not what is synced.
 
     schema       packing                      validate     etcd's checks of a request, without state
@@ -29,7 +29,7 @@ are answered from it: they see what is applied, not what is synced.
     compaction   physical removal             hashing      HashKV
     history      changes from a revision on, for watches
     pages        LMDB's file, without LMDB    checking     is all of it what was written?
-    leases       what was granted, its keys
+    leases       what was granted, until when, and which keys hang on it
 
 LMDB has no checksums, so there are some here. An entry of the index holds that of its value, and every read of a value
 checks it. The counters hold the sum of the hashes of all entries of the index, kept up to date with each write: with it, and
@@ -40,7 +40,7 @@ sums costs a put 10 % of its time in the state machine.
 Compaction raises the compact revision, for every reader at once; `compaction` then removes what has become invisible in
 small slices. How far that has come is the one thing in which two nodes with equal logs may differ.
 
-Not done: keys above 511 bytes (LMDB's limit); a search for damage while the store is open (values are checked when they are read, the index is not); a
-count of a large range without walking it (etcd walks it too, in memory); giving free pages back to the file system (LMDB
-reuses them; a snapshot is written without them).
+Not done: keys above 511 bytes (LMDB's limit); a search for damage while the store is open (values are checked when they are
+read, the index is not); a count of a large range without walking it (etcd walks it too, in memory); giving free pages back to
+the file system (LMDB reuses them; a snapshot is written without them).
 """

@@ -98,6 +98,8 @@ class Leases:
     def put(self, lease: Lease) -> None:
         """Add a lease, or give one that exists another deadline."""
         former = self.get(lease.id)
+        if former == lease:
+            return  # Renewed twice in the same moment of the clock.
         if former is not None:
             self._remove_records(former)
         key, packed = LEASE_ID.pack(lease.id), LEASE.pack(lease.ttl_s, lease.deadline_ms)

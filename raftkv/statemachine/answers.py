@@ -64,7 +64,8 @@ def apply_command(store: Store, command: store_pb2.Command, wanted: bool, entry_
             case "lease_revoke":
                 return lease_commands.revoke(store, command.lease_revoke)
             case "clock_advance":
-                return lease_commands.advance(store, command.clock_advance, entry_term=entry_term)
+                lease_commands.advance(store, command.clock_advance, entry_term=entry_term)
+                return None  # Nobody asked.
             case unknown:
                 raise CorruptionError(f"a logged command is of kind {unknown}, which this raftkv does not know")
     except RequestError as error:

@@ -12,6 +12,7 @@ import pytest
 from raftkv.errors import FailedPrecondition, NotFound
 from raftkv.lease.clock import LEAD_MAX_MS
 from raftkv.lease.commands import KEYS_DELETED_MAX, LEASES_ENDED_MAX
+from raftkv.mvcc.environment import DATA_FILE
 from raftkv.pb import rpc_pb2 as rpc
 from raftkv.statemachine import StateMachine
 from tests.lease.support import grant, ids, keys, left, one, pass_time, renew, revoke
@@ -234,6 +235,21 @@ def test_time_and_leases_survive_a_restart_and_a_snapshot(tmp_path: Path) -> Non
     other.close()
 
 
+def test_a_map_that_fills_up_in_between_changes_nothing(tmp_path: Path) -> None:
+    """What was not committed is applied again from the start, leases too."""
+    small, large = (open_machine(tmp_path / name, map_bytes=size) for name, size in (("s", 1 << 20), ("l", 1 << 26)))
+    for machine in (small, large):
+        for lease in range(1, 301):
+            apply(machine, grant(lease, lease), *(put(b"%d/%d" % (lease, number), lease=lease) for number in range(40)))
+            pass_time(machine, lease * 400)
+    assert (tmp_path / "s" / DATA_FILE).stat().st_size > 1 << 20, "it never filled up"
+    assert (ids(small), small.clock, small.hash_kv()) == (ids(large), large.clock, large.hash_kv())
+    assert [keys(small, lease) for lease in ids(small)] == [keys(large, lease) for lease in ids(large)]
+    for machine in (small, large):
+        machine.close()
+    open_machine(tmp_path / "s").close()  # The sums are right.
+
+
 # --- many -------------------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +279,7 @@ def test_one_advance_deletes_a_bounded_number_of_keys(machine: StateMachine) -> 
 def test_a_hundred_thousand_leases_are_not_looked_through(machine: StateMachine) -> None:
     """To end one, or to renew one, takes as many steps in LMDB as with one alone."""
     apply(machine, grant(1, 10), grant(2, 11))
+    pass_time(machine, 1)
     few = [steps(lambda: one(machine, renew(2))), steps(lambda: pass_time(machine, END_MS))]
     now_ms = machine.clock.clock_ms
     for start in range(0, 100_000, 5_000):
