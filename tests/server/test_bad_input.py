@@ -7,6 +7,7 @@ import pytest
 from raftkv.pb import rpc_pb2
 from tests.server.beside_etcd import Beside, delete_op, put_op, range_op, txn_op
 from tests.server.grpc_api import Api, Failed
+from tests.server.leasing import granted, keeping_alive, lease
 from tests.server.process import Servers
 
 RangeRequest = rpc_pb2.RangeRequest
@@ -197,8 +198,9 @@ def test_limits_are_those_of_the_flags(servers: Servers) -> None:
 
 
 def test_a_database_over_its_quota_refuses_puts_and_still_deletes(servers: Servers) -> None:
+    """Leases too: none is granted, but nobody loses one over it."""
     api = Api(servers.start("--quota-backend-bytes", str(2 * MEGABYTE)).ready().endpoint)
-    refusal = None
+    lease_id, refusal = granted(api, 3600), None
     for number in range(200):
         refusal = api.put(b"k%d" % number, b"x" * 100_000)
         if isinstance(refusal, Failed):
@@ -208,6 +210,11 @@ def test_a_database_over_its_quota_refuses_puts_and_still_deletes(servers: Serve
     assert refusal == Failed("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded")
     assert refusal.outcome == "not-applied"
     assert api.kv(rpc_pb2.TxnRequest(success=[put_op(rpc_pb2.PutRequest(key=b"k"))])) == refusal
+    assert lease(api, rpc_pb2.LeaseGrantRequest(TTL=3600)) == refusal
+    with keeping_alive(api) as stream:
+        stream.send(lease_id)
+        assert stream.next().TTL == 3600
+    assert not isinstance(lease(api, rpc_pb2.LeaseRevokeRequest(ID=lease_id)), Failed)
     assert api.kv(RangeRequest(key=b"k0")).count == 1
     assert api.kv(rpc_pb2.DeleteRangeRequest(key=b"k", range_end=b"l")).deleted > 10
     api.close()
@@ -229,6 +236,9 @@ PATHS = (
     ("etcdserverpb.KV", "DeleteRange"),
     ("etcdserverpb.KV", "Txn"),
     ("etcdserverpb.KV", "Compact"),
+    ("etcdserverpb.Lease", "LeaseGrant"),
+    ("etcdserverpb.Lease", "LeaseRevoke"),
+    ("etcdserverpb.Lease", "LeaseTimeToLive"),
     ("raftkv.store.Store", "Batch"),
 )
 
