@@ -65,7 +65,7 @@ proto: $(STAMP) ## Regenerate raftkv/pb from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. proto/raftkv/pb/*.proto
 
 lock: $(STAMP) ## Pin every dependency anew into requirements.lock
-	$(BIN)/pip-compile --quiet --extra cli --extra server --extra dev --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --extra cli --extra server --extra fast --extra dev --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info build dist

@@ -16,7 +16,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from raftkv.config import ServerConfig
@@ -34,6 +33,7 @@ from raftkv.server.cluster import ClusterService
 from raftkv.server.drill import DrillService
 from raftkv.server.drill_faults import DrillFaults, free_space, from_peers, log_files, to_peers
 from raftkv.server.flight import FlightService
+from raftkv.server.front import Front
 from raftkv.server.joining import find_origin
 from raftkv.server.kv import KvService
 from raftkv.server.lease import KEEP_ALIVE_PATH, LeaseService
@@ -47,7 +47,6 @@ from raftkv.statemachine import Bootstrap, StateMachine
 from raftkv.statemachine.snapshot import verify_snapshot
 from raftkv.storage import DataDir, DataMark, FlightFile, PeerRecords, Wal, WalWriter
 from raftkv.transport import PeerTransport
-from raftkv.transport.listening import add_port
 from raftkv.watch import WatchLimits
 
 log = logging.getLogger("raftkv.server")
@@ -167,8 +166,7 @@ class Server:
         self._opened.push_async_callback(self._transport.close)
         self._grpc = self._client_server()
         self._opened.push_async_callback(self._grpc.stop, None)
-        for url in config.listen_client_urls:
-            add_port(self._grpc, url, flag="--listen-client-urls")
+        self._grpc.listen(config.listen_client_urls, flag="--listen-client-urls")
         await self._transport.listen(config.listen_peer_urls)
         self.node.flight.attach(links=self._transport.links, sync_since=log_writer.in_flight_since)
         self.node.start(
@@ -261,7 +259,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._store.send_away()
         drain_s = max(DRAIN_MIN_S, stop_at - loop.time())
-        draining = asyncio.create_task(self._grpc.stop(grace=drain_s + ANSWER_S))
+        draining = asyncio.create_task(self._grpc.stop(drain_s + ANSWER_S))
         self._watches.stop()  # They would go on for ever.
         self._leases.stop()
         await asyncio.wait([draining], timeout=DRAIN_MIN_S)
@@ -282,7 +280,7 @@ class Server:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.node.inbox.post(Failed(error))
 
-    def _client_server(self) -> grpc.aio.Server:
+    def _client_server(self) -> Front:
         config = self._config
         limits = Limits(
             request_bytes_max=config.max_request_bytes,
@@ -319,23 +317,18 @@ class Server:
             election_timeout_s=config.election_timeout_ms / 1000,
         )
         request_bytes_max = max(BATCH_BYTES_MAX, config.max_request_bytes + GRPC_OVERHEAD_BYTES)
-        server = grpc.aio.server(
-            options=[*CLIENT_SERVER_OPTIONS, ("grpc.max_receive_message_length", request_bytes_max)]
-        )
-        server.add_generic_rpc_handlers(
-            (
-                Services(
-                    self.node,
-                    {path: serve for service in services for path, serve in service.methods().items()},
-                    streams={WATCH_PATH: self._watches.watch, KEEP_ALIVE_PATH: self._leases.keep_alive},
-                    raw=frozenset({BATCH_PATH}),
-                    hold_s=hold_s,
-                ),
-            )
+        rpcs = Services(
+            self.node,
+            {path: serve for service in services for path, serve in service.methods().items()},
+            streams={WATCH_PATH: self._watches.watch, KEEP_ALIVE_PATH: self._leases.keep_alive},
+            raw=frozenset({BATCH_PATH}),
+            hold_s=hold_s,
         )
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        return server
+        front = Front([*CLIENT_SERVER_OPTIONS, ("grpc.max_receive_message_length", request_bytes_max)])
+        front.serve(rpcs.handlers, rest=rpcs)
+        front.serve_with(lambda server: health_pb2_grpc.add_HealthServicer_to_server(self._health, server))
+        return front
 
     async def _announce(self) -> None:
         """Tell the cluster this member's name and client URLs, once it is known where they differ (etcd: publish)."""

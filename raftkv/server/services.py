@@ -17,6 +17,7 @@ from raftkv.errors import NO_LEADER, Code, Outcome, RequestError, Unavailable, U
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2
 from raftkv.pb.services import methods
+from raftkv.server.front import remaining_s
 
 log = logging.getLogger("raftkv.server")
 
@@ -72,6 +73,11 @@ class Services(grpc.GenericRpcHandler):
         missing = {*serve, *streams} - set(self._handlers)
         assert not missing, f"no such RPC: {sorted(missing)}"
 
+    @property
+    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
+        """Path to handler, of the methods that are there."""
+        return self._handlers
+
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler = self._handlers.get(handler_call_details.method)
         if handler is None and handler_call_details.method.startswith(
@@ -82,8 +88,8 @@ class Services(grpc.GenericRpcHandler):
 
     def _unary(self, serve: Serve, parse: Callable[[bytes], Message] | None) -> Callable[[Any, Any], Awaitable[Any]]:
         async def handle(raw: bytes, context: Any) -> Any:
-            remaining_s = context.time_remaining()
-            hold_s = self._hold_s if remaining_s is None else max(0.0, remaining_s - HOLD_MARGIN_S)
+            left_s = remaining_s(context)
+            hold_s = self._hold_s if left_s is None else max(0.0, left_s - HOLD_MARGIN_S)
             try:
                 if requires_leader(context) and not self._node.raft.leader:
                     raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)

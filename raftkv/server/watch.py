@@ -20,6 +20,7 @@ from typing import Any
 from raftkv.errors import NO_LEADER, STOPPED, Code, Outcome, RequestError, ResourceExhausted, Unavailable
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2
+from raftkv.server.front import connection_of
 from raftkv.server.services import abort, header, parsed, requires_leader
 from raftkv.server.watch_feed import WatchFeed
 from raftkv.watch import Budget, Hub, Outbox, WatchLimits
@@ -97,10 +98,11 @@ class WatchService:
     async def watch(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """One call, to its end."""
         stream = _Stream(requires_leader=requires_leader(context))
-        refusal = self._reason_to_refuse(stream, context.peer())
+        connection = connection_of(context)
+        refusal = self._reason_to_refuse(stream, connection)
         if refusal is not None:
             await abort(context, refusal)
-        self._open(stream, context.peer())
+        self._open(stream, connection)
         reading = asyncio.create_task(self._read(stream, requests), name="raftkv-watch-reader")
         try:
             await self._write(stream, context)
