@@ -6,6 +6,7 @@
     │   ├── InvalidArgument
     │   ├── NotFound
     │   ├── FailedPrecondition
+    │   │   └── SessionExpired    the client's session is not known any more
     │   ├── OutOfRange
     │   │   ├── Compacted         the revision asked for was compacted away
     │   │   └── FutureRevision    the revision asked for has not happened yet
@@ -106,6 +107,10 @@ class NotFound(RequestError):
 
 class FailedPrecondition(RequestError):
     code = Code.FAILED_PRECONDITION
+
+
+class SessionExpired(FailedPrecondition):
+    """The session of a write is unknown: it was not used for too long, or is of another cluster."""
 
 
 class OutOfRange(RequestError):
@@ -236,6 +241,11 @@ STOPPED = "etcdserver: server stopped"
 REMOVED = "etcdserver: the member has been permanently removed from the cluster"
 TIMED_OUT = "etcdserver: request timed out"
 TIMED_OUT_LEADER_FAILURE = "etcdserver: request timed out, possibly due to previous leader failure"
+SESSION_EXPIRED = "raftkv: the session is unknown or has expired"
+SESSION_SETTLED = "raftkv: the client has settled this write of its session already"
+SESSION_SHARED = "raftkv: another write has this number in the session: two clients use it"
+SESSION_FULL = "raftkv: too many writes of the session are not settled"
+TOO_MANY_SESSIONS = "raftkv: too many sessions"
 KEY_TOO_LONG = "etcdserver: key is longer than {limit} bytes, the limit of raftkv's storage engine"
 
 _CLASS_BY_CODE: dict[Code, type[RequestError]] = {
@@ -255,7 +265,11 @@ _CLASS_BY_CODE: dict[Code, type[RequestError]] = {
         Cancelled,
     )
 }
-_CLASS_BY_MESSAGE: dict[str, type[RequestError]] = {COMPACTED: Compacted, FUTURE_REVISION: FutureRevision}
+_CLASS_BY_MESSAGE: dict[str, type[RequestError]] = {
+    COMPACTED: Compacted,
+    FUTURE_REVISION: FutureRevision,
+    SESSION_EXPIRED: SessionExpired,
+}
 
 
 def request_error(code: int, message: str, *, outcome: Outcome | None = None) -> RequestError:

@@ -304,15 +304,17 @@ _CLIENT = {
             origins="the_same_batch_is_applied_once a_duplicate_is_known_after_a_restart_and_after_a_crash",
         )
         + _in("node", node_cluster="a_batch_is_proposed_again_to_the_next_leader_and_applied_once")
-        + _in("client", failover="a_write_whose_connection_broke_is_unknown_and_not_sent_again"),
+        + _in("statemachine", sessions="a_write_that_comes_again_is_answered_as_the_first_time_and_not_applied")
+        + _in("client", sessions="a_write_whose_answer_was_lost_is_sent_again_and_gets_the_first_answer")
+        + _in("failover", exactly_once="writes_through_leader_kills_all_succeed_and_none_is_applied_twice"),
     ),
     51: Held(
         "sessions are missing from the snapshot, or expire by a local clock",
         _in(
             "statemachine",
             origins="a_duplicate_is_known_after_a_snapshot an_earlier_life_of_a_node_is_not_heard_any_more",
+            sessions="a_session_travels_in_snapshots an_unused_session_ends_by_the_clock_of_the_log_alone",
         ),
-        missing="there are no sessions of clients yet: a node's own record of what it proposed stands for them",
     ),
     52: Held(
         "who waits by index alone gets the answer to another write",

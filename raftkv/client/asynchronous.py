@@ -15,7 +15,8 @@ from typing import Self
 from raftkv.client import calls
 from raftkv.client.address import parse_endpoints
 from raftkv.client.calls import Key, Sort, Value
-from raftkv.client.engine import Engine, Limits, closed_error
+from raftkv.client.engine import Engine, closed_error
+from raftkv.client.limits import Limits
 from raftkv.client.operation import Operation, T
 from raftkv.client.pages import Pages
 from raftkv.client.synchronous import DEFAULT_TIMEOUT_S, checked_timeout

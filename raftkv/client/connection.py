@@ -55,6 +55,7 @@ class Connection:
     Attributes:
         address: as parsed.
         batches: whether the server knows the Batch call; None until it has been asked.
+        sessions: False: the server opens none, and writes go without; None until that is known.
         batch_flights: Batch calls without an answer yet.
         unary_flights: other calls without an answer yet.
         answered_at: `time.monotonic()` of the last response of any kind; kept by the engine.
@@ -64,6 +65,7 @@ class Connection:
     def __init__(self, address: str) -> None:
         self.address = address
         self.batches: bool | None = None
+        self.sessions: bool | None = None
         self.batch_flights = 0
         self.unary_flights = 0
         self.answered_at = 0.0

@@ -2,7 +2,7 @@
 
     submit ─► queue ─► flight: Batch (up to operations_max, bytes_max), or one unary RPC ─► settle each operation
                 ▲                                                        │
-                └──── surely not applied, or a read: sent again ◄────────┘  what else failed raises, with its outcome
+                └──── may be sent again (`Operation.is_repeatable`) ◄────┘  what else failed raises, with its outcome
 
 Whatever has queued while the calls in flight ran goes as one call; a lone caller's operation goes at once. Operations of
 one caller that waits for each answer are applied in its order; operations that are in flight together are concurrent,
@@ -19,16 +19,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from raftkv.client.connection import CallFailed, Connection
-from raftkv.client.operation import Operation, batch_request
+from raftkv.client.flight import Flight
+from raftkv.client.limits import Limits
+from raftkv.client.operation import OPEN_SESSION, Operation, batch_request
 from raftkv.client.outcomes import Failure, failure_in_answer
 from raftkv.client.pool import Pool
 from raftkv.client.queue import NEVER, Queue
+from raftkv.client.session import Session
 from raftkv.client.watch_pool import WatchPool
-from raftkv.errors import Cancelled, Code, ConfigError, DeadlineExceeded, Outcome, Unavailable
+from raftkv.errors import SESSION_EXPIRED, Cancelled, Code, DeadlineExceeded, Outcome, Unavailable
 from raftkv.pb import store_pb2
 
 T = TypeVar("T")
@@ -36,55 +38,8 @@ T = TypeVar("T")
 _RETRY_FIRST_S: Final = 0.02
 _RETRY_MAX_S: Final = 0.25
 _TIMER_GRAIN_S: Final = 0.001
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of one client. The defaults suit everybody known so far.
-
-    Attributes:
-        flights_max: Batch calls in flight. More than a few only make the batches smaller.
-        unary_flights_max: other RPCs in flight, all there is with a server that does not know Batch.
-        operations_max: operations in one Batch call.
-        bytes_max: of the requests in one Batch call; a larger operation travels alone. Below the server's 1.5 MiB.
-        queue_operations_max: operations that wait before callers have to wait for room.
-        queue_bytes_max: bytes of such operations.
-        stall_s: a connection that owes an answer for so long, and has sent none meanwhile, is left for the next endpoint.
-        connect_timeout_s: an attempt to connect is given up after so long.
-    """
-
-    flights_max: int = 4
-    unary_flights_max: int = 64
-    operations_max: int = 512
-    bytes_max: int = 1 << 20
-    queue_operations_max: int = 10_000
-    queue_bytes_max: int = 64 << 20
-    stall_s: float = 0.5
-    connect_timeout_s: float = 2.0
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be greater than 0")
-
-
-class _Flight:
-    """One call in flight and the operations in it."""
-
-    __slots__ = ("batched", "connection", "earliest", "latest", "operations", "reads_moved", "started")
-
-    def __init__(self, connection: Connection, operations: list[Operation[Any]], *, batched: bool) -> None:
-        deadlines = [operation.deadline for operation in operations]
-        self.connection = connection
-        self.operations = operations
-        self.batched = batched
-        self.started = time.monotonic()
-        self.earliest = min(deadlines)
-        self.latest = max(deadlines)
-        self.reads_moved = False  # The reads in it were queued again, for another endpoint.
-
-    def stalls_at(self, stall_s: float) -> float:
-        return max(self.started, self.connection.answered_at) + stall_s
+_SESSION_OPEN_S: Final = 5.0
+"""An attempt to open a session may take so long; another one follows."""
 
 
 class Engine:
@@ -96,7 +51,9 @@ class Engine:
         self._pool = Pool(addresses, connect_timeout_s=limits.connect_timeout_s)
         self._queue = Queue(operations_max=limits.queue_operations_max, bytes_max=limits.queue_bytes_max)
         self._watch_pool: WatchPool | None = None
-        self._flights: dict[asyncio.Task[None], _Flight] = {}
+        self._session: Session | None = None
+        self._is_opening_session = False
+        self._flights: dict[asyncio.Task[None], Flight] = {}
         self._others: set[asyncio.Task[Any]] = set()
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -174,7 +131,7 @@ class Engine:
         except TimeoutError:
             raise _too_late(f"no answer from {address}") from None
         except CallFailed as failed:
-            raise failed.failure.error(reads=operation.kind.reads) from failed
+            raise failed.failure.error(operation) from failed
         finally:
             connection.unary_flights -= 1
             self._pool.landed(connection)
@@ -204,7 +161,7 @@ class Engine:
         self._closed = True
         self._disarm()
         for operation in self._queue.clear():
-            operation.fail(closed_error())
+            operation.fail(closed_error(operation.outcome_unsent))
         for flight in self._flights.values():
             for operation in flight.operations:
                 outcome = Outcome.NOT_APPLIED if operation.kind.reads else Outcome.UNKNOWN
@@ -231,32 +188,70 @@ class Engine:
             if connection is None or not connection.is_ready:
                 self._reconnect(connection)
                 break
-            if head.alone or connection.batches is False or len(head.request) > limits.bytes_max:
+            if head.in_doubt and connection.batches is False:
+                queue.pop().fail(Unavailable(f"{connection.address} knows no sessions", outcome=Outcome.UNKNOWN))
+            elif head.alone or connection.batches is False:
                 if connection.unary_flights >= limits.unary_flights_max:
                     break
                 connection.unary_flights += 1
-                self._start(_Flight(connection, [queue.pop()], batched=False))
+                self._start(Flight(connection, [queue.pop()], batched=False))
             else:
                 # The first call finds out whether the server knows Batch.
                 if connection.batch_flights >= (limits.flights_max if connection.batches else 1):
                     break
-                operations = queue.take(operations_max=limits.operations_max, bytes_max=limits.bytes_max)
+                session = self._session_for(connection)
+                if session is None and connection.sessions is not False and not head.kind.reads:
+                    if self._is_opening_session or self._session is not None:
+                        break  # It is on its way, or has no room: what lands makes some.
+                    self._open_session()
+                    continue
+                reads_only = session is None and connection.sessions is not False
+                operations = queue.take(
+                    operations_max=limits.operations_max, bytes_max=limits.bytes_max, reads_only=reads_only
+                )
+                if session is not None:
+                    session.number_all(operations)
                 connection.batch_flights += 1
-                self._start(_Flight(connection, operations, batched=True))
+                self._start(Flight(connection, operations, batched=True))
         queue.let_in()
+
+    def _session_for(self, connection: Connection) -> Session | None:
+        """The session in which writes are numbered now. None: there is none yet, it has no room, or the server has none."""
+        session = self._session
+        if session is not None and not session.is_fresh:
+            session = self._session = None
+        return session if session is not None and session.has_room and connection.sessions is not False else None
+
+    def _open_session(self) -> None:
+        """Have a session opened, before everything else."""
+        operation: Operation[store_pb2.OpenSessionResponse] = Operation(OPEN_SESSION, b"", lambda response: response)
+        operation.deadline = time.monotonic() + _SESSION_OPEN_S
+        opening = operation.waiter = self._loop.create_future()
+        opening.add_done_callback(self._session_opened)
+        self._is_opening_session = True
+        self._queue.put_back([operation])
+        self._arm(operation.deadline)
+
+    def _session_opened(self, opening: asyncio.Future[store_pb2.OpenSessionResponse]) -> None:
+        """Or not: then the next write asks again, unless the server has said that it has no sessions."""
+        self._is_opening_session = False
+        if opening.exception() is None:
+            response = opening.result()
+            self._session = Session(response.session, response.ttl_ms / 1000)
+        self._flush_soon()
 
     def _flush_soon(self) -> None:
         if not self._flush_due and not self._closed:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
-    def _start(self, flight: _Flight) -> None:
+    def _start(self, flight: Flight) -> None:
         task = self._own(self._fly(flight))
         self._flights[task] = flight
         if len(self._pool.addresses) > 1:
             self._arm(flight.started + self._limits.stall_s)
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, flight: Flight) -> None:
         connection, operations = flight.connection, flight.operations
         timeout = max(flight.latest - flight.started, _TIMER_GRAIN_S)
         try:
@@ -297,13 +292,15 @@ class Engine:
 
     # Answers and failures.
 
-    def _batch_landed(self, flight: _Flight, response: store_pb2.BatchResponse) -> None:
+    def _batch_landed(self, flight: Flight, response: store_pb2.BatchResponse) -> None:
         flight.connection.batches = True
         operations, answers = flight.operations, response.answers
         if len(answers) != len(operations):
             message = f"{flight.connection.address} gave {len(answers)} answers to {len(operations)} operations"
             self._call_failed(flight, Failure(Code.INTERNAL, message, Outcome.UNKNOWN))
             return
+        if self._session is not None:
+            self._session.used()
         again: list[Operation[Any]] = []
         for operation, answer in zip(operations, answers, strict=True):
             result = answer.WhichOneof("result")
@@ -311,10 +308,8 @@ class Engine:
                 operation.settle(getattr(answer, result))
             elif not operation.waiter.done():
                 failure = self._failure_in(answer, result)
-                if failure.may_resend(reads=operation.kind.reads) and not self._moved(flight, operation):
+                if self._is_to_go_again(flight, operation, failure):
                     again.append(operation)
-                else:
-                    operation.fail(failure.error(reads=operation.kind.reads))
                 self._trouble = f"{flight.connection.address}: {failure.message}"
         if again:
             self._leave(flight.connection)
@@ -329,28 +324,38 @@ class Engine:
         not_applied = failure.outcome == store_pb2.Failure.NOT_APPLIED
         return failure_in_answer(failure.code, failure.message, not_applied=not_applied)
 
-    def _call_failed(self, flight: _Flight, failure: Failure) -> None:
+    def _call_failed(self, flight: Flight, failure: Failure) -> None:
         """Nothing in the flight was answered."""
         connection = flight.connection
         pending = [operation for operation in flight.operations if not operation.waiter.done()]
         if flight.batched and failure.code is Code.UNIMPLEMENTED:
             connection.batches = False
-            self._queue.put_back([operation for operation in pending if not self._moved(flight, operation)])
+            self._queue.put_back([operation for operation in pending if not flight.has_moved(operation)])
             return
+        if flight.operations[0].kind is OPEN_SESSION and failure.code is not Code.UNAVAILABLE:
+            connection.sessions = False
         self._trouble = f"{connection.address}: {failure.message}"
-        again: list[Operation[Any]] = []
-        for operation in pending:
-            if failure.may_resend(reads=operation.kind.reads):
-                if not self._moved(flight, operation):
-                    again.append(operation)
-            else:
-                operation.fail(failure.error(reads=operation.kind.reads))
+        again = [operation for operation in pending if self._is_to_go_again(flight, operation, failure)]
         if failure.code is Code.UNAVAILABLE:
             self._leave(connection)
         self._queue.put_back(again)
 
-    def _moved(self, flight: _Flight, operation: Operation[Any]) -> bool:
-        return flight.reads_moved and operation.kind.reads
+    def _is_to_go_again(self, flight: Flight, operation: Operation[Any], failure: Failure) -> bool:
+        """Whether an operation without an answer is to be sent again. If not, its caller is told, or another flight has it."""
+        if flight.has_moved(operation):
+            return False
+        if failure.message == SESSION_EXPIRED:
+            if self._session is operation.session:
+                self._session = None
+            if not operation.in_doubt:
+                operation.session = None  # Surely not applied: it gets a number in the next session.
+                return True
+        if failure.outcome is Outcome.UNKNOWN and not operation.kind.reads:
+            operation.in_doubt = True
+        if failure.may_resend(operation):
+            return True
+        operation.fail(failure.error(operation))
+        return False
 
     def _leave(self, connection: Connection) -> None:
         """Go to the next endpoint: at once, but only once round before taking breath."""
@@ -403,7 +408,9 @@ class Engine:
         self._timer_at = NEVER
         now = time.monotonic()
         for operation in self._queue.expired(now):
-            operation.fail(_too_late(f"it was never sent ({self._trouble or 'calls before it had no answer yet'})"))
+            what = "it was sent and had no answer" if operation.in_doubt else "it was never sent"
+            why = self._trouble or "calls before it had no answer yet"
+            operation.fail(_too_late(f"{what} ({why})", operation.outcome_unsent))
         next_at = min(self._queue.earliest, self._resume_at if self._queue and self._resume_at > now else NEVER)
         for flight in list(self._flights.values()):
             if flight.earliest <= now:
@@ -414,7 +421,7 @@ class Engine:
             self._arm(next_at)
         self._flush_soon()
 
-    def _expire(self, flight: _Flight, now: float) -> None:
+    def _expire(self, flight: Flight, now: float) -> None:
         flight.earliest = NEVER
         for operation in flight.operations:
             if operation.waiter.done():
@@ -425,27 +432,29 @@ class Engine:
             else:
                 flight.earliest = min(flight.earliest, operation.deadline)
 
-    def _stall_check_at(self, flight: _Flight) -> float:
+    def _stall_check_at(self, flight: Flight) -> float:
         if flight.connection.retired or len(self._pool.addresses) == 1:
             return NEVER
         return flight.stalls_at(self._limits.stall_s)
 
-    def _leave_if_stalled(self, stalled: _Flight, now: float) -> None:
-        """Silence for too long: new operations go elsewhere, and so do the reads that wait for an answer here."""
+    def _leave_if_stalled(self, stalled: Flight, now: float) -> None:
+        """Silence for too long: new operations go elsewhere, and so does what waits here and may be sent twice."""
         if self._stall_check_at(stalled) > now:
             return
         self._trouble = f"{stalled.connection.address} accepts calls and does not answer"
         self._leave(stalled.connection)
         for flight in self._flights.values():
-            if flight.connection is stalled.connection and not flight.reads_moved:
-                reads = [o for o in flight.operations if o.kind.reads and not o.waiter.done()]
-                flight.reads_moved = True
-                self._queue.put_back(reads)
+            if flight.connection is stalled.connection and not flight.moved:
+                moving = [o for o in flight.operations if o.is_repeatable and not o.waiter.done()]
+                for operation in moving:
+                    operation.in_doubt |= not operation.kind.reads
+                flight.moved = True
+                self._queue.put_back(moving)
 
 
-def closed_error() -> Cancelled:
-    """For operations that come after `close`."""
-    return Cancelled("the client is closed", outcome=Outcome.NOT_APPLIED)
+def closed_error(outcome: Outcome = Outcome.NOT_APPLIED) -> Cancelled:
+    """For operations that come after `close`, or wait to be sent then."""
+    return Cancelled("the client is closed", outcome=outcome)
 
 
 def _too_late(why: str, outcome: Outcome = Outcome.NOT_APPLIED) -> DeadlineExceeded:

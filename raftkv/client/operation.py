@@ -8,13 +8,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from raftkv.pb import rpc_pb2
+from raftkv.errors import Outcome
+from raftkv.pb import rpc_pb2, store_pb2
+
+if TYPE_CHECKING:
+    from raftkv.client.session import Session
 
 T = TypeVar("T")
 
 _COMMANDS_TAG: Final = 15 << 3 | 2  # BatchRequest.commands, length-delimited.
+_SESSION_TAG: Final = bytes((13 << 3,))  # Command.session, a varint.
+_SEQUENCE_TAG: Final = bytes((14 << 3,))  # Command.sequence
+_SETTLED_BELOW_TAG: Final = bytes(
+    (16 << 3 & 127 | 128, 16 >> 4)
+)  # Command.settled_below: two bytes, as 16 << 3 is 128.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +79,12 @@ MEMBER_UPDATE: Final = Kind(
 )
 MEMBER_PROMOTE: Final = Kind(
     name="member_promote", path=_CLUSTER + "MemberPromote", parse=rpc_pb2.MemberPromoteResponse.FromString
+)
+OPEN_SESSION: Final = Kind(
+    name="open_session",
+    path="/raftkv.store.Store/OpenSession",
+    parse=store_pb2.OpenSessionResponse.FromString,
+    reads=True,  # One that nobody uses is forgotten.
 )
 MOVE_LEADER: Final = Kind(
     name="move_leader", path="/etcdserverpb.Maintenance/MoveLeader", parse=rpc_pb2.MoveLeaderResponse.FromString
@@ -135,9 +150,12 @@ class Operation(Generic[T]):
         alone: do not put it into a batch, its answer may be large or late.
         deadline: on `time.monotonic()`; set when submitted.
         waiter: who waits for the response; set when submitted.
+        session: in which it is numbered, so that it may be sent again; set when it is first sent, if at all.
+        sequence: its number there.
+        in_doubt: a copy of it went out of which nobody knows what it became.
     """
 
-    __slots__ = ("alone", "convert", "deadline", "kind", "request", "waiter")
+    __slots__ = ("alone", "convert", "deadline", "in_doubt", "kind", "request", "sequence", "session", "waiter")
 
     def __init__(self, kind: Kind, request: bytes, convert: Callable[[Any], T], *, alone: bool = False) -> None:
         self.kind = kind
@@ -146,6 +164,19 @@ class Operation(Generic[T]):
         self.alone = alone or not kind.tag
         self.deadline = 0.0
         self.waiter: Waiter
+        self.session: Session | None = None
+        self.sequence = 0
+        self.in_doubt = False
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether sending it twice does no more than sending it once."""
+        return self.kind.reads or self.session is not None
+
+    @property
+    def outcome_unsent(self) -> Outcome:
+        """What became of it, if it is not sent again."""
+        return Outcome.UNKNOWN if self.in_doubt else Outcome.NOT_APPLIED
 
     def settle(self, response: Any) -> None:
         """Give the caller the response, unless it has one or has gone away."""
@@ -164,16 +195,34 @@ def batch_request(operations: Iterable[Operation[Any]]) -> bytes:
 
 
 def _frame(operation: Operation[Any]) -> bytes:
-    """`commands { <kind> { request } }`: tag and length twice, by hand, at a tenth of the cost of building messages."""
-    request = operation.request
-    size = len(request)
-    if size < 126:
-        return bytes((_COMMANDS_TAG, size + 2, operation.kind.tag, size)) + request
-    inner = bytes((operation.kind.tag,)) + _varint(size)
-    return bytes((_COMMANDS_TAG,)) + _varint(len(inner) + size) + inner + request
+    """`commands { <kind> { request } session sequence settled_below }`, by hand: a tenth of the cost of building messages."""
+    request, session = operation.request, operation.session
+    if session is None:
+        return _nested(_COMMANDS_TAG, _nested(operation.kind.tag, request))
+    return _nested(
+        _COMMANDS_TAG,
+        _nested(operation.kind.tag, request)
+        + session.tag
+        + _SEQUENCE_TAG
+        + _varint(operation.sequence)
+        + _SETTLED_BELOW_TAG
+        + _varint(session.settled_below),
+    )
+
+
+def _nested(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    return bytes((tag, size)) + content if size < 128 else bytes((tag,)) + _varint(size) + content
+
+
+def session_field(session_id: int) -> bytes:
+    """`session`, encoded."""
+    return _SESSION_TAG + _varint(session_id)
 
 
 def _varint(number: int) -> bytes:
+    if number < 128:
+        return bytes((number,))
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)

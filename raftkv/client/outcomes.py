@@ -1,14 +1,15 @@
 """What a failed RPC tells about the write in it: it never will be applied, or nobody knows.
 
-    how the call ended                                      write             read
-    never sent: no connection was ever there                sent again        sent again
-    the server says `not-applied` and UNAVAILABLE           sent again        sent again
-    connection broke, UNAVAILABLE without a word            UNKNOWN           sent again
-    no answer within the deadline, cancelled                UNKNOWN           raises
-    the server refused it (InvalidArgument, NotFound, …)    NOT_APPLIED       raises
-    any other code (INTERNAL, …)                            UNKNOWN           raises
+    how the call ended                                      write             write of a session   read
+    never sent: no connection was ever there                sent again        sent again           sent again
+    the server says `not-applied` and UNAVAILABLE           sent again        sent again           sent again
+    connection broke, UNAVAILABLE without a word            UNKNOWN           sent again           sent again
+    no answer within the deadline, cancelled                UNKNOWN           UNKNOWN              raises
+    the server refused it (InvalidArgument, NotFound, …)    NOT_APPLIED       NOT_APPLIED          raises
+    any other code (INTERNAL, …)                            UNKNOWN           UNKNOWN              raises
 
-"Sent again" is until the deadline, at another endpoint where there is one.
+"Sent again" is until the deadline, at another endpoint where there is one. A write of a session of which a copy is in doubt
+stays so until the state machine itself has answered: what a server refuses before it asks that says nothing of the first copy.
 
 A texts-only judgement is dangerous: a server may relay the text of a call of its own. "Never sent" is therefore claimed
 only for an error with gRPC's own text *and* without any metadata, from a channel that had lost its connection; the
@@ -20,10 +21,12 @@ What may not live here: the sending again (see `engine.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import grpc.aio
 
+from raftkv.client.operation import Operation
 from raftkv.errors import UNHEALTHY, Code, Outcome, RequestError, request_error
 
 OUTCOME_KEY = "raftkv-outcome"
@@ -40,7 +43,11 @@ _REFUSALS = frozenset(
         Code.UNAUTHENTICATED,
     }
 )
+_ANSWERS = frozenset({Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.OUT_OF_RANGE})
+"""With these a command is refused by what it says, or by the state: so every copy of it is."""
 _ETCD = "etcdserver: "
+_OURS = "raftkv: "
+"""Texts about sessions: of this copy alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +64,22 @@ class Failure:
     message: str
     outcome: Outcome
 
-    def may_resend(self, *, reads: bool) -> bool:
+    def may_resend(self, operation: Operation[Any]) -> bool:
         """Whether sending the operation again is both safe and likely to help."""
         if self.message == UNHEALTHY:
             return False  # A change of the members was refused: not for the moment, but because somebody is missing.
-        return self.code is Code.UNAVAILABLE and (reads or self.outcome is Outcome.NOT_APPLIED)
+        return self.code is Code.UNAVAILABLE and (operation.is_repeatable or self.outcome is Outcome.NOT_APPLIED)
 
-    def error(self, *, reads: bool) -> RequestError:
+    def error(self, operation: Operation[Any]) -> RequestError:
         """A new exception; every caller gets one of its own, because a traceback is attached to it."""
-        return request_error(self.code, self.message, outcome=Outcome.NOT_APPLIED if reads else self.outcome)
+        return self.error_of(Outcome.NOT_APPLIED if operation.kind.reads else self._outcome_of(operation))
+
+    def error_of(self, outcome: Outcome) -> RequestError:
+        return request_error(self.code, self.message, outcome=outcome)
+
+    def _outcome_of(self, operation: Operation[Any]) -> Outcome:
+        is_of_the_state = self.code in _ANSWERS and not self.message.startswith(_OURS)
+        return Outcome.UNKNOWN if operation.in_doubt and not is_of_the_state else self.outcome
 
 
 def failure_of(error: grpc.aio.AioRpcError) -> Failure:

@@ -21,7 +21,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
-from raftkv.client.engine import Engine, Limits, closed_error
+from raftkv.client.engine import Engine, closed_error
+from raftkv.client.limits import Limits
 from raftkv.client.operation import Operation, ThreadWaiter
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from typing import Self
 from raftkv.client import calls
 from raftkv.client.address import parse_endpoints
 from raftkv.client.calls import Key, Sort, Value
-from raftkv.client.engine import Limits
+from raftkv.client.limits import Limits
 from raftkv.client.operation import Operation, T
 from raftkv.client.pages import Pages
 from raftkv.client.runner import Runner

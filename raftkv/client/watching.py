@@ -213,7 +213,7 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
                 failure = failure_of(error)
                 self._trouble = f"{connection.address}: {failure.message}"
                 if failure.code in _FINAL:
-                    raise failure.error(reads=True) from None
+                    raise failure.error_of(Outcome.NOT_APPLIED) from None
         finally:
             self._call = None
             call.cancel()

@@ -57,10 +57,12 @@ def advance(store: Store, command: store_pb2.ClockAdvance, *, entry_term: int) -
     """So much time has passed: end the leases whose deadline has come, each in a revision of its own, as etcd does.
 
     What a leader said in another term than the entry's moves nothing: it was deposed, and the entry is a copy that was
-    passed on. The clock never goes back.
+    passed on. A coarse one was said when there was no lease to count for: a lease granted since must not pay for it. The clock
+    never goes back.
     """
     leases = store.leases
-    if command.term == entry_term and command.now_ms >= leases.clock_ms:
+    is_meant = command.term == entry_term and not (command.coarse and leases.next_deadline_ms is not None)
+    if is_meant and command.now_ms >= leases.clock_ms:
         leases.clock_ms = command.now_ms
         store.dirty = True
         _end_due(store)

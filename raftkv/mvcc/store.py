@@ -198,6 +198,11 @@ class Store:
         self.txn.put(key, seal(key, value), db=self.environment.meta)
         self.dirty = True
 
+    def delete_meta(self, key: bytes) -> None:
+        """Forget such a record, if it is there."""
+        self.txn.delete(key, db=self.environment.meta)
+        self.dirty = True
+
     # --- writes -------------------------------------------------------------------------------------------------------
 
     def put(self, key: bytes, value: bytes, lease: int) -> None:

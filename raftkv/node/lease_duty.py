@@ -34,11 +34,13 @@ class LeaseDuty:
         raft, view = self._raft, self._view
         if raft.role is not RoleName.LEADER:
             return
-        now_ms = self._clock.passed(ticks * self._tick_ms, view, term=raft.term)
-        if now_ms is None or (self._advance_term == raft.term and self._advance_index > view.index):
+        advance = self._clock.passed(ticks * self._tick_ms, view, term=raft.term)
+        if advance is None or (self._advance_term == raft.term and self._advance_index > view.index):
             return
         index = raft.last_index + 1
-        command = store_pb2.Command(clock_advance=store_pb2.ClockAdvance(term=raft.term, now_ms=now_ms))
+        command = store_pb2.Command(
+            clock_advance=store_pb2.ClockAdvance(term=raft.term, now_ms=advance.now_ms, coarse=advance.coarse)
+        )
         try:
             raft.propose([Proposal(store_pb2.CommandBatch(commands=(command,)).SerializeToString())])
         except ProposalDropped:

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Command(_message.Message):
-    __slots__ = ("put", "delete_range", "txn", "compaction", "publish", "range", "member_update", "lease_grant", "lease_revoke", "lease_renew", "clock_advance")
+    __slots__ = ("put", "delete_range", "txn", "compaction", "publish", "range", "member_update", "lease_grant", "lease_revoke", "lease_renew", "clock_advance", "open_session", "session", "sequence", "settled_below")
     PUT_FIELD_NUMBER: _ClassVar[int]
     DELETE_RANGE_FIELD_NUMBER: _ClassVar[int]
     TXN_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,10 @@ class Command(_message.Message):
     LEASE_REVOKE_FIELD_NUMBER: _ClassVar[int]
     LEASE_RENEW_FIELD_NUMBER: _ClassVar[int]
     CLOCK_ADVANCE_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SESSION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_BELOW_FIELD_NUMBER: _ClassVar[int]
     put: _rpc_pb2.PutRequest
     delete_range: _rpc_pb2.DeleteRangeRequest
     txn: _rpc_pb2.TxnRequest
@@ -32,15 +36,37 @@ class Command(_message.Message):
     lease_revoke: _rpc_pb2.LeaseRevokeRequest
     lease_renew: _rpc_pb2.LeaseKeepAliveRequest
     clock_advance: ClockAdvance
-    def __init__(self, put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., publish: _Optional[_Union[_rpc_pb2.Member, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., member_update: _Optional[_Union[_rpc_pb2.MemberUpdateRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., lease_renew: _Optional[_Union[_rpc_pb2.LeaseKeepAliveRequest, _Mapping]] = ..., clock_advance: _Optional[_Union[ClockAdvance, _Mapping]] = ...) -> None: ...
+    open_session: OpenSessionRequest
+    session: int
+    sequence: int
+    settled_below: int
+    def __init__(self, put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., publish: _Optional[_Union[_rpc_pb2.Member, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., member_update: _Optional[_Union[_rpc_pb2.MemberUpdateRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., lease_renew: _Optional[_Union[_rpc_pb2.LeaseKeepAliveRequest, _Mapping]] = ..., clock_advance: _Optional[_Union[ClockAdvance, _Mapping]] = ..., open_session: _Optional[_Union[OpenSessionRequest, _Mapping]] = ..., session: _Optional[int] = ..., sequence: _Optional[int] = ..., settled_below: _Optional[int] = ...) -> None: ...
+
+class SessionRecord(_message.Message):
+    __slots__ = ("used_at_ms", "settled_below", "sequences", "checks", "revisions", "answers")
+    USED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_BELOW_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    used_at_ms: int
+    settled_below: int
+    sequences: _containers.RepeatedScalarFieldContainer[int]
+    checks: _containers.RepeatedScalarFieldContainer[int]
+    revisions: _containers.RepeatedScalarFieldContainer[int]
+    answers: _containers.RepeatedCompositeFieldContainer[Answer]
+    def __init__(self, used_at_ms: _Optional[int] = ..., settled_below: _Optional[int] = ..., sequences: _Optional[_Iterable[int]] = ..., checks: _Optional[_Iterable[int]] = ..., revisions: _Optional[_Iterable[int]] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ...) -> None: ...
 
 class ClockAdvance(_message.Message):
-    __slots__ = ("term", "now_ms")
+    __slots__ = ("term", "now_ms", "coarse")
     TERM_FIELD_NUMBER: _ClassVar[int]
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    COARSE_FIELD_NUMBER: _ClassVar[int]
     term: int
     now_ms: int
-    def __init__(self, term: _Optional[int] = ..., now_ms: _Optional[int] = ...) -> None: ...
+    coarse: bool
+    def __init__(self, term: _Optional[int] = ..., now_ms: _Optional[int] = ..., coarse: _Optional[bool] = ...) -> None: ...
 
 class MemberChange(_message.Message):
     __slots__ = ("add", "remove", "promote")
@@ -73,6 +99,20 @@ class CommandBatch(_message.Message):
     settled_below: int
     commands: _containers.RepeatedCompositeFieldContainer[Command]
     def __init__(self, origin: _Optional[int] = ..., incarnation: _Optional[int] = ..., sequence: _Optional[int] = ..., settled_below: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
+
+class OpenSessionRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class OpenSessionResponse(_message.Message):
+    __slots__ = ("header", "session", "ttl_ms")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    header: _rpc_pb2.ResponseHeader
+    session: int
+    ttl_ms: int
+    def __init__(self, header: _Optional[_Union[_rpc_pb2.ResponseHeader, _Mapping]] = ..., session: _Optional[int] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class BatchRequest(_message.Message):
     __slots__ = ("commands",)

@@ -14,7 +14,7 @@ from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.limits import Limits
 from raftkv.server.ranges import RangeReading
-from raftkv.server.services import Serve, header, parsed
+from raftkv.server.services import Serve, answered, header, parsed
 from raftkv.statemachine import StateMachine
 
 BATCH_PATH = "/raftkv.store.Store/Batch"
@@ -23,7 +23,7 @@ SEND_AWAY_MAX_S = 0.4
 
 
 class StoreService:
-    """Batch."""
+    """Batch and OpenSession."""
 
     def __init__(self, node: Node, limits: Limits) -> None:
         self._node = node
@@ -32,7 +32,7 @@ class StoreService:
         self._asked_at = 0.0
 
     def methods(self) -> dict[str, Serve]:
-        return {BATCH_PATH: self.batch}
+        return {BATCH_PATH: self.batch, "/raftkv.store.Store/OpenSession": self.open_session}
 
     async def send_away(self) -> None:
         """Refuse all calls from now on, so that clients go to another node, and return when no more of them come.
@@ -72,6 +72,15 @@ class StoreService:
             self._read(request, local_reads, answers, hold_s, self._node.read_local),
         )
         return _respond(self._node, request, answers)
+
+    async def open_session(self, request: store_pb2.OpenSessionRequest, hold_s: float) -> Any:
+        """A session, in which each write takes effect once however often it is sent."""
+        if self._sends_away:
+            raise Unavailable(STOPPED, outcome=Outcome.NOT_APPLIED)
+        command = store_pb2.Command(open_session=request)
+        commands = store_pb2.BatchRequest(commands=(command,)).SerializeToString()
+        (answer,) = await self._node.submit(commands, 1, timeout_s=hold_s)
+        return answered(self._node, answer)
 
     async def _write(
         self, request: store_pb2.BatchRequest, positions: list[int], answers: list[Any], hold_s: float

@@ -4,9 +4,9 @@
               │                                        │
               ▼                                        ▼
     apply ─► parse batch ─► seen before? ─► mvcc ──► one open LMDB write transaction ──► answers
-                              (origins)                │
+                       (origins, sessions)             │
                                                        │  commit, about once a second: counters, applied index, member
-                                                       ▼  table and origins go with the data they belong to
+                                                       ▼  table, origins and sessions go with the data they belong to
                                               state/data.mdb ──► snapshot file (sealed) ──► another node: install
 
 What is applied but not committed is lost in a crash, and is in the log: a restarted node replays it from the applied index
@@ -22,9 +22,10 @@ state: `StateMachine.hash_kv` is how the nodes check that.
     machine      StateMachine                        origins      batches applied before: exactly once
     application  what one entry does                 records      the machine's own records in LMDB
     answers      one command to its answer           uncommitted  what came since the last commit
-    snapshot     sealed files, swapping one in       config       Bootstrap, StoreLimits
+    sessions     clients' writes, each once          config       Bootstrap, StoreLimits
+    snapshot     sealed files, swapping one in
 
-Not done: auth and client sessions (they will be records here); a bound on the number of origins remembered (some
+Not done: auth (it will be records here); a bound on the number of origins remembered (some
 bytes for every member there ever was); a snapshot of a large state copies all of it, never a difference.
 """
 

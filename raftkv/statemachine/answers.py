@@ -21,6 +21,7 @@ Answer = (
     | rpc_pb2.LeaseGrantResponse
     | rpc_pb2.LeaseRevokeResponse
     | rpc_pb2.LeaseKeepAliveResponse
+    | store_pb2.OpenSessionResponse
     | RequestError
 )
 """What a command came to. Of a header, `revision` alone is set. An error is an answer too: the same on every node."""
@@ -39,14 +40,16 @@ class AppliedBatch:
     physical_revision: int = 0
 
 
-def apply_command(store: Store, command: store_pb2.Command, wanted: bool, entry_term: int) -> Answer | None:
-    """Apply one command that concerns the store alone. None if no answer is wanted, perhaps.
+def apply_command(
+    store: Store, command: store_pb2.Command, operation: str | None, wanted: bool, entry_term: int
+) -> Answer | None:
+    """Apply one command that concerns the store alone, of kind `operation`. None if no answer is wanted, perhaps.
 
     Raises:
         CorruptionError: a newer version's command; skipping it would let this node's state drift from the others'.
     """
     try:
-        match command.WhichOneof("operation"):
+        match operation:
             case "put":
                 return commands.put(store, command.put, wanted=wanted)
             case "delete_range":

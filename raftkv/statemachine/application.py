@@ -16,8 +16,11 @@ from raftkv.raft.types import Entry, EntryKind, Membership, SnapshotMeta
 from raftkv.statemachine.answers import Answer, AppliedBatch, apply_command
 from raftkv.statemachine.members import MemberTable, after_change, published, updated
 from raftkv.statemachine.records import Records, write_members
+from raftkv.statemachine.sessions import SESSION_TTL_MS
 
 _parse_batch = store_pb2.CommandBatch.FromString
+_ONCE = frozenset({"put", "delete_range", "txn"})
+"""Writes that a session makes exactly once; another command's session means nothing."""
 
 
 class Application:
@@ -66,18 +69,35 @@ class Application:
         physical_revision = 0
         for command in operations:
             answer = apply_command(store, command, True, term)
-            assert answer is not None, f"no answer to a command of entry {entry}"
-            answers.append(answer)
+            answers.append(_need(answer))
             if isinstance(answer, rpc_pb2.CompactionResponse) and command.compaction.physical:
                 physical_revision = max(physical_revision, command.compaction.revision)
         return AppliedBatch(sequence, answers, physical_revision)
 
     def _apply_command(self, store: Store, command: store_pb2.Command, wanted: bool, term: int) -> Answer | None:
-        if command.HasField("publish"):
-            return self._answer_members(published(self.records.table, command.publish))
-        if command.HasField("member_update"):
-            return self._answer_members(updated(self.records.table, command.member_update))
-        return apply_command(store, command, wanted, term)
+        operation = command.WhichOneof("operation")
+        if command.session and operation in _ONCE:
+            return self.records.sessions.once(
+                command, store.leases.clock_ms, lambda: _need(apply_command(store, command, operation, True, term))
+            )
+        match operation:
+            case "publish":
+                return self._answer_members(published(self.records.table, command.publish))
+            case "member_update":
+                return self._answer_members(updated(self.records.table, command.member_update))
+            case "open_session":
+                return self._open_session()
+        answer = apply_command(store, command, operation, wanted, term)
+        if operation == "clock_advance":
+            self.records.sessions.expire(store.leases.clock_ms)
+        return answer
+
+    def _open_session(self) -> Answer:
+        session = self.records.sessions.open(self._store.leases.clock_ms)
+        if isinstance(session, RequestError):
+            return session
+        header = rpc_pb2.ResponseHeader(revision=self._store.revision)
+        return store_pb2.OpenSessionResponse(header=header, session=session, ttl_ms=SESSION_TTL_MS)
 
     def _answer_members(self, table: MemberTable | RequestError) -> Answer:
         """A command that may have changed the member table."""
@@ -102,3 +122,8 @@ class Application:
         self.records.table = table
         self.members_version += 1
         write_members(self._store, table)
+
+
+def _need(answer: Answer | None) -> Answer:
+    assert answer is not None, "a command whose answer is wanted has none"
+    return answer

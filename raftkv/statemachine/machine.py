@@ -33,6 +33,7 @@ from raftkv.statemachine.application import Application
 from raftkv.statemachine.config import Bootstrap, StoreLimits
 from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import Origins
+from raftkv.statemachine.sessions import Sessions
 from raftkv.statemachine.uncommitted import Uncommitted
 
 _parse_batch = store_pb2.CommandBatch.FromString
@@ -98,7 +99,11 @@ class StateMachine:
             create.membership.check()
             applied = SnapshotMeta(0, 0, create.membership)
             new = records.Records(
-                create.cluster_id, applied, MemberTable(tuple(create.members), create.removed), Origins()
+                create.cluster_id,
+                applied,
+                MemberTable(tuple(create.members), create.removed),
+                Origins(),
+                Sessions(create.cluster_id),
             )
             records.write_new(self._store, new)
             self._store.commit()
@@ -182,7 +187,8 @@ class StateMachine:
     def clock(self) -> ClockView:
         """What time it is by the log, and when the next lease ends. On the thread of the machine."""
         applied, leases = self._records.applied, self._store.leases
-        return ClockView(applied.index, applied.term, leases.clock_ms, leases.next_deadline_ms)
+        sessions = self._records.sessions
+        return ClockView(applied.index, applied.term, leases.clock_ms, leases.next_deadline_ms, len(sessions) > 0)
 
     def is_applied(self, origin: int, incarnation: int, sequence: int) -> bool:
         """Whether a batch took effect: for its origin, after an installed snapshot has swallowed the answer."""

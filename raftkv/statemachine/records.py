@@ -5,6 +5,8 @@
     "applied"         SnapshotMeta: applied index and term, and the membership there
     "members"         MemberTable
     "origin/" + id    OriginRecord
+    "sessions"        how many sessions have ever been opened
+    "session/" + id   SessionRecord
 
 They are written at each commit, in the transaction of the data they belong to: applied index and data never differ.
 """
@@ -19,16 +21,19 @@ from raftkv.mvcc.store import Store
 from raftkv.raft.types import SnapshotMeta
 from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import OriginRecord, Origins
+from raftkv.statemachine.sessions import Session, Sessions
 from raftkv.wire import decode_snapshot_meta, encode_snapshot_meta
 
 FORMAT = 3
-"""3: leases. A state of another format is refused: it was written by another raftkv."""
+"""3: leases and sessions. A state of another format is refused: it was written by another raftkv."""
 
 _FORMAT_KEY = b"format"
 _CLUSTER_KEY = b"cluster"
 _APPLIED_KEY = b"applied"
 _MEMBERS_KEY = b"members"
 _ORIGIN_PREFIX = b"origin/"
+_SESSIONS_KEY = b"sessions"
+_SESSION_PREFIX = b"session/"
 _U64 = struct.Struct(">Q")
 
 
@@ -40,6 +45,7 @@ class Records:
     applied: SnapshotMeta
     table: MemberTable
     origins: Origins
+    sessions: Sessions
 
 
 def load(store: Store) -> Records | None:
@@ -56,8 +62,9 @@ def load(store: Store) -> Records | None:
     if version != FORMAT:
         raise DataDirError(f"{store.environment.path}: format {version}, this raftkv knows {FORMAT} alone")
     try:
+        cluster_id = _number(_need(store, _CLUSTER_KEY))
         return Records(
-            cluster_id=_number(_need(store, _CLUSTER_KEY)),
+            cluster_id=cluster_id,
             applied=decode_snapshot_meta(_need(store, _APPLIED_KEY)),
             table=MemberTable.decode(_need(store, _MEMBERS_KEY)),
             origins=Origins(
@@ -65,6 +72,14 @@ def load(store: Store) -> Records | None:
                     _number(key[len(_ORIGIN_PREFIX) :]): OriginRecord.decode(value)
                     for key, value in store.metas(_ORIGIN_PREFIX)
                 }
+            ),
+            sessions=Sessions(
+                cluster_id,
+                _number(_need(store, _SESSIONS_KEY)),
+                {
+                    _number(key[len(_SESSION_PREFIX) :]): Session.decode(value)
+                    for key, value in store.metas(_SESSION_PREFIX)
+                },
             ),
         )
     except ValueError as error:
@@ -80,10 +95,17 @@ def write_new(store: Store, records: Records) -> None:
 
 
 def write_changed(store: Store, records: Records) -> None:
-    """Put what moves with every commit: the applied index, and the origins that have changed."""
+    """Put what moves with every commit: the applied index, and the origins and sessions that have changed."""
     store.put_meta(_APPLIED_KEY, encode_snapshot_meta(records.applied))
     for origin, record in records.origins.take_changed():
         store.put_meta(_ORIGIN_PREFIX + _U64.pack(origin), record.encode())
+    store.put_meta(_SESSIONS_KEY, _U64.pack(records.sessions.opened))
+    for session_id, session in records.sessions.take_changed():
+        key = _SESSION_PREFIX + _U64.pack(session_id)
+        if session is None:
+            store.delete_meta(key)
+        else:
+            store.put_meta(key, session.encode())
 
 
 def write_members(store: Store, table: MemberTable) -> None:

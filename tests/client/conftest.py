@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 import raftkv
+from raftkv.pb import store_pb2
 from tests.client.fakes import FakeStore
 from tests.support import free_port
 
@@ -44,8 +45,10 @@ async def new_store() -> AsyncIterator[Callable[..., Awaitable[FakeStore]]]:
     """Makes fake stores that are stopped when the test ends."""
     stores: list[FakeStore] = []
 
-    async def make(*, port: int = 0, batching: bool = True) -> FakeStore:
-        stores.append(FakeStore(batching=batching))
+    async def make(
+        *, port: int = 0, batching: bool = True, sessions: dict[tuple[int, int], store_pb2.Answer] | None = None
+    ) -> FakeStore:
+        stores.append(FakeStore(batching=batching, sessions=sessions))
         return await stores[-1].start(port)
 
     yield make

@@ -25,10 +25,19 @@ class FakeStore:
         gate: while it is cleared, calls wait here after their arrival and before they are applied.
         on_batch: called with request and context before anything is applied; may abort, wait, or return an answer.
         on_command: called with each command; an Answer that it returns stands for the command's own.
+        sessions: what all stores of a cluster remember: session and sequence to the answer. None: it opens no sessions.
+        commands: those of sessions, as they arrived.
+        loses_answers: Batch calls are applied, and then end as they do when a connection breaks.
     """
 
-    def __init__(self, *, batching: bool = True) -> None:
+    def __init__(
+        self, *, batching: bool = True, sessions: dict[tuple[int, int], store_pb2.Answer] | None = None
+    ) -> None:
         self.batching = batching
+        self.sessions = sessions
+        self.opened = 0
+        self.commands: list[store_pb2.Command] = []
+        self.loses_answers = False
         self.data: dict[bytes, bytes] = {}
         self.applied: list[bytes] = []
         self.batches: list[int] = []
@@ -53,6 +62,14 @@ class FakeStore:
         if self.batching:
             server.add_generic_rpc_handlers(
                 (_service("raftkv.store.Store", Batch=(self._batch, store_pb2.BatchRequest)),)
+                if self.sessions is None
+                else (
+                    _service(
+                        "raftkv.store.Store",
+                        Batch=(self._batch, store_pb2.BatchRequest),
+                        OpenSession=(self._open_session, store_pb2.OpenSessionRequest),
+                    ),
+                )
             )
         server.add_generic_rpc_handlers(
             (
@@ -85,11 +102,30 @@ class FakeStore:
                 answer = await self.on_batch(request, context)
                 if answer is not None:
                     return answer  # type: ignore[no-any-return]
-            return store_pb2.BatchResponse(answers=[self._answer(command) for command in request.commands])
+            response = store_pb2.BatchResponse(answers=[self._answer(command) for command in request.commands])
+            if self.loses_answers:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            return response
         finally:
             self._in_flight -= 1
 
+    async def _open_session(self, request: Any, context: Any) -> store_pb2.OpenSessionResponse:
+        self.opened += 1
+        return store_pb2.OpenSessionResponse(header=self._header(), session=self.opened + 300, ttl_ms=600_000)
+
     def _answer(self, command: store_pb2.Command) -> store_pb2.Answer:
+        if self.sessions is None or not command.session:
+            return self._apply(command)
+        self.commands.append(command)
+        number = (command.session, command.sequence)
+        if number not in self.sessions:
+            answer = self._apply(command)
+            if answer.failure.outcome == store_pb2.Failure.NOT_APPLIED and answer.HasField("failure"):
+                return answer
+            self.sessions[number] = answer
+        return self.sessions[number]
+
+    def _apply(self, command: store_pb2.Command) -> store_pb2.Answer:
         if self.on_command is not None and (answer := self.on_command(command)) is not None:
             return answer
         match command.WhichOneof("operation"):

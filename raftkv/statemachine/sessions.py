@@ -1,0 +1,221 @@
+"""What clients' sessions have had applied, and what it was answered: what makes a write that is sent again take effect once.
+
+A client opens a session through the log and numbers its writes in it. When an answer is lost on the way, it sends the write
+again, to any node: here its number is known, and it gets the answer that it had the first time. The client says below which
+number it will not ask again, so what must be kept is what it has in flight.
+
+Sessions are part of the replicated state: they decide what is applied, are written with each commit, and travel in snapshots.
+They expire by the clock that the log carries, never by a node's own.
+
+Source: Raft dissertation §6.3.
+
+What may not live here: LMDB, clocks, and what a command does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import (
+    SESSION_EXPIRED,
+    SESSION_FULL,
+    SESSION_SETTLED,
+    SESSION_SHARED,
+    TOO_MANY_SESSIONS,
+    CorruptionError,
+    FailedPrecondition,
+    RequestError,
+    ResourceExhausted,
+    SessionExpired,
+    request_error,
+)
+from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.statemachine.answers import Answer
+
+SESSION_TTL_MS = 10 * 60 * 1000
+"""A session that has not been used for so long is forgotten. Longer than any client asks for the answer to one write."""
+SESSIONS_MAX = 100_000
+"""Some hundred bytes each, as long as nothing is in flight."""
+ANSWERS_MAX = 65_536
+"""In one session: a client that settles nothing must not fill every node's memory."""
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""The same, by the size of its answers."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One client's. Invariant: no sequence in `answers` is below `settled_below`."""
+
+    used_at_ms: int
+    settled_below: int = 1
+    answers: dict[int, tuple[int, int | bytes]] = field(default_factory=dict)
+    """Sequence to a check sum of the command, and the revision of a plain put or an encoded `Answer`."""
+    answer_bytes: int = 0
+
+    def settle(self, below: int) -> None:
+        """The client needs no answer to what is below."""
+        if below <= self.settled_below:
+            return
+        self.settled_below = below
+        settled = [sequence for sequence in self.answers if sequence < below]
+        for sequence in settled:
+            _, answer = self.answers.pop(sequence)
+            if isinstance(answer, bytes):
+                self.answer_bytes -= len(answer)
+
+    def keep(self, sequence: int, check: int, answer: int | bytes) -> None:
+        self.answers[sequence] = (check, answer)
+        if isinstance(answer, bytes):
+            self.answer_bytes += len(answer)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.answers) >= ANSWERS_MAX or self.answer_bytes >= ANSWER_BYTES_MAX
+
+    def encode(self) -> bytes:
+        """Equal sessions give equal bytes."""
+        record = store_pb2.SessionRecord(used_at_ms=self.used_at_ms, settled_below=self.settled_below)
+        for sequence in sorted(self.answers):
+            check, answer = self.answers[sequence]
+            record.sequences.append(sequence)
+            record.checks.append(check)
+            if isinstance(answer, int):
+                record.revisions.append(answer)
+            else:
+                record.revisions.append(0)
+                record.answers.append(store_pb2.Answer.FromString(answer))
+        return record.SerializeToString(deterministic=True)
+
+    @staticmethod
+    def decode(data: bytes) -> Session:
+        """The inverse of `encode`.
+
+        Raises:
+            CorruptionError
+        """
+        try:
+            record = store_pb2.SessionRecord.FromString(data)
+            session = Session(record.used_at_ms, record.settled_below)
+            answers = iter(record.answers)
+            for sequence, check, revision in zip(record.sequences, record.checks, record.revisions, strict=True):
+                session.keep(sequence, check, revision or next(answers).SerializeToString(deterministic=True))
+        except (DecodeError, ValueError, StopIteration) as error:
+            raise CorruptionError(f"the record of a session makes no sense: {error}") from error
+        return session
+
+
+class Sessions:
+    """All of them, and which changed since `take_changed` was last called.
+
+    Args:
+        cluster_id: goes into every id, so that one of another cluster is unknown here.
+        opened: how many have ever been opened.
+        sessions: by id.
+    """
+
+    def __init__(self, cluster_id: int, opened: int = 0, sessions: Mapping[int, Session] | None = None) -> None:
+        self._cluster_id = cluster_id
+        self._sessions = dict(sorted((sessions or {}).items(), key=lambda one: one[1].used_at_ms))
+        """By id, the one used least lately first."""
+        self._changed: set[int] = set()
+        self.opened = opened
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self, now_ms: int) -> int | RequestError:
+        """A new session's id, never used before in this cluster.
+
+        Args:
+            now_ms: the replicated clock.
+        """
+        if len(self._sessions) >= SESSIONS_MAX:
+            return ResourceExhausted(TOO_MANY_SESSIONS)
+        self.opened += 1
+        name = f"{self._cluster_id:x}/{self.opened}".encode()
+        session_id = int.from_bytes(hashlib.sha256(name).digest()[:7], "big") or 1
+        self._sessions[session_id] = Session(now_ms)
+        self._changed.add(session_id)
+        return session_id
+
+    def once(self, command: store_pb2.Command, now_ms: int, apply: Callable[[], Answer]) -> Answer:
+        """The answer to a write of a session: `apply()` makes it the first time, and only then.
+
+        An answer that says the session is unknown, or the number, means that nothing was applied by *this* copy of the command.
+        """
+        session_id, sequence = command.session, command.sequence
+        session = self._sessions.get(session_id)
+        if session is None:
+            return SessionExpired(SESSION_EXPIRED)
+        self._changed.add(session_id)
+        if session.used_at_ms != now_ms:
+            session.used_at_ms = now_ms
+            self._sessions[session_id] = self._sessions.pop(session_id)
+        session.settle(command.settled_below)
+        check = _check_of(command)
+        if (known := session.answers.get(sequence)) is not None:
+            return _decoded(known[1]) if known[0] == check else FailedPrecondition(SESSION_SHARED)
+        if sequence < session.settled_below:
+            return FailedPrecondition(SESSION_SETTLED)
+        if session.is_full:
+            return ResourceExhausted(SESSION_FULL)
+        answer = apply()
+        session.keep(sequence, check, _encoded(command, answer))
+        return answer
+
+    def expire(self, now_ms: int) -> None:
+        """Forget the sessions that have not been used for `SESSION_TTL_MS`."""
+        while self._sessions:
+            session_id, session = next(iter(self._sessions.items()))
+            if session.used_at_ms + SESSION_TTL_MS > now_ms:
+                return
+            del self._sessions[session_id]
+            self._changed.add(session_id)
+
+    def take_changed(self) -> list[tuple[int, Session | None]]:
+        """The sessions that changed, in order of id; None for one that is gone."""
+        changed = sorted(self._changed)
+        self._changed.clear()
+        return [(session_id, self._sessions.get(session_id)) for session_id in changed]
+
+
+def _check_of(command: store_pb2.Command) -> int:
+    """Tells apart what two clients of one session would send under one number."""
+    if command.HasField("put"):
+        return zlib.crc32(command.put.value, zlib.crc32(command.put.key))
+    plain = store_pb2.Command()
+    plain.CopyFrom(command)
+    plain.ClearField("settled_below")
+    return zlib.crc32(plain.SerializeToString(deterministic=True))
+
+
+def _encoded(command: store_pb2.Command, answer: Answer) -> int | bytes:
+    if isinstance(answer, rpc_pb2.PutResponse) and not answer.HasField("prev_kv"):
+        return answer.header.revision
+    encoded = store_pb2.Answer()
+    if isinstance(answer, RequestError):
+        encoded.failure.code = int(answer.code)
+        encoded.failure.message = answer.message
+        encoded.failure.outcome = store_pb2.Failure.NOT_APPLIED
+    else:
+        operation = command.WhichOneof("operation")
+        assert operation is not None, "a command without an operation has an answer"
+        getattr(encoded, operation).CopyFrom(answer)
+    return encoded.SerializeToString(deterministic=True)
+
+
+def _decoded(kept: int | bytes) -> Answer:
+    if isinstance(kept, int):
+        return rpc_pb2.PutResponse(header=rpc_pb2.ResponseHeader(revision=kept))
+    answer = store_pb2.Answer.FromString(kept)
+    result = answer.WhichOneof("result")
+    assert result is not None, "an empty answer was kept"
+    if result == "failure":
+        return request_error(answer.failure.code, answer.failure.message)
+    found: Answer = getattr(answer, result)
+    return found

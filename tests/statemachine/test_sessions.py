@@ -1,0 +1,259 @@
+"""Writes of clients' sessions: applied once, answered as often as asked, remembered through crashes and in snapshots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raftkv.errors import (
+    KEY_NOT_FOUND,
+    SESSION_EXPIRED,
+    SESSION_FULL,
+    SESSION_SETTLED,
+    SESSION_SHARED,
+    TOO_MANY_SESSIONS,
+    CorruptionError,
+    InvalidArgument,
+    RequestError,
+    SessionExpired,
+)
+from raftkv.pb import rpc_pb2 as rpc
+from raftkv.pb import store_pb2
+from raftkv.statemachine import StateMachine, sessions
+from raftkv.statemachine.sessions import SESSION_TTL_MS, Session, Sessions
+from tests.statemachine.support import (
+    CLUSTER,
+    apply,
+    batch,
+    crash_and_reopen,
+    delete,
+    everything,
+    get,
+    open_machine,
+    put,
+    txn,
+)
+
+
+def opened(machine: StateMachine) -> int:
+    (answer,) = apply(machine, store_pb2.Command(open_session=store_pb2.OpenSessionRequest()))
+    session: int = answer.session
+    return session
+
+
+def numbered(command: store_pb2.Command, session: int, sequence: int, *, settled_below: int = 0) -> store_pb2.Command:
+    command.session, command.sequence, command.settled_below = session, sequence, settled_below
+    return command
+
+
+def advance(machine: StateMachine, now_ms: int, *, coarse: bool = True) -> None:
+    """Have the log say what time it is."""
+    apply(machine, store_pb2.Command(clock_advance=store_pb2.ClockAdvance(term=1, now_ms=now_ms, coarse=coarse)))
+
+
+def message(answer: object) -> str:
+    assert isinstance(answer, RequestError), answer
+    return answer.message
+
+
+def test_a_write_that_comes_again_is_answered_as_the_first_time_and_not_applied(tmp_path: Path) -> None:
+    machine = open_machine(tmp_path)
+    session = opened(machine)
+    write = numbered(put(b"a", b"1"), session, 1)
+
+    (first,) = apply(machine, write)
+    apply(machine, put(b"a", b"2"))
+    again = apply(machine, write, write)
+
+    assert again == [first, first]
+    assert first.header.revision == 2
+    assert (machine.revision, get(machine, b"a")) == (3, b"2")
+    machine.close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        put(b"a", b"3", prev_kv=True),
+        delete(b"a"),
+        txn(
+            rpc.RequestOp(request_range=rpc.RangeRequest(key=b"a")),
+            rpc.RequestOp(request_put=rpc.PutRequest(key=b"b")),
+        ),
+    ],
+    ids=["previous", "delete", "txn"],
+)
+def test_answers_of_every_kind_are_kept_whole(tmp_path: Path, command: store_pb2.Command) -> None:
+    machine = open_machine(tmp_path / "state")
+    session = opened(machine)
+    apply(machine, put(b"a", b"1"))
+    write = numbered(command, session, 7)
+
+    (first,) = apply(machine, write)
+    machine.close()
+    machine = open_machine(tmp_path / "state")
+
+    assert apply(machine, write) == [first]
+    assert first.ByteSize() > 0
+    machine.close()
+
+
+def test_a_refusal_is_an_answer_too(tmp_path: Path) -> None:
+    """What failed once has failed, though it might succeed now."""
+    machine = open_machine(tmp_path)
+    session = opened(machine)
+    write = numbered(put(b"a", b"", ignore_value=True), session, 1)
+
+    (first,) = apply(machine, write)
+    apply(machine, put(b"a", b"1"))
+    (again,) = apply(machine, write)
+
+    assert isinstance(again, InvalidArgument)
+    assert message(first) == message(again) == KEY_NOT_FOUND
+    machine.close()
+
+
+def test_a_node_that_has_no_caller_waiting_keeps_the_answer_as_well(tmp_path: Path) -> None:
+    machine = open_machine(tmp_path)
+    session = opened(machine)
+    write = numbered(put(b"a", b"1", prev_kv=True), session, 1)
+    machine.apply([batch(machine.applied_index + 1, write, origin=9)])
+
+    (answer,) = apply(machine, write)
+
+    assert answer.header.revision == 2
+    assert machine.revision == 2
+    machine.close()
+
+
+def test_answers_are_kept_until_the_client_settles_them(tmp_path: Path) -> None:
+    machine = open_machine(tmp_path)
+    session = opened(machine)
+    apply(machine, *(numbered(put(b"a", b"%d" % n), session, n) for n in (1, 2, 3)))
+
+    apply(machine, numbered(put(b"a", b"4"), session, 4, settled_below=3))
+
+    late, kept = apply(machine, numbered(put(b"a", b"2"), session, 2), numbered(put(b"a", b"3"), session, 3))
+    assert message(late) == SESSION_SETTLED
+    assert kept.header.revision == 4
+    assert get(machine, b"a") == b"4"
+    machine.close()
+
+
+def test_a_session_survives_a_crash_with_what_was_committed_and_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    machine = open_machine(path)
+    session = opened(machine)
+    committed, replayed = numbered(put(b"a", b"1"), session, 1), numbered(put(b"b", b"2"), session, 2)
+    (first,) = apply(machine, committed)
+    machine.commit()
+    entry = batch(machine.applied_index + 1, replayed)
+    machine.apply([entry])
+
+    machine = crash_and_reopen(machine, path)
+    machine.apply([entry])
+
+    one, two = apply(machine, committed, replayed)
+    assert (one, two.header.revision) == (first, 3)
+    assert machine.revision == 3
+    machine.close()
+
+
+def test_a_session_travels_in_snapshots(tmp_path: Path) -> None:
+    giver, taker = open_machine(tmp_path / "giver"), open_machine(tmp_path / "taker")
+    session = opened(giver)
+    write = numbered(put(b"a", b"1"), session, 1)
+    (first,) = apply(giver, write)
+    meta = giver.snapshot_to(tmp_path / "snapshot")
+    giver.close()
+
+    taker.install(tmp_path / "snapshot", meta)
+
+    assert apply(taker, write) == [first]
+    assert everything(taker) == {b"a": b"1"}
+    taker.close()
+
+
+def test_an_unused_session_ends_by_the_clock_of_the_log_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    machine = open_machine(path)
+    idle, busy = opened(machine), opened(machine)
+    advance(machine, SESSION_TTL_MS - 1)
+    (answer,) = apply(machine, numbered(put(b"a"), busy, 1))
+    assert answer.header.revision == 2
+
+    advance(machine, SESSION_TTL_MS)
+    machine.close()
+    machine = open_machine(path)
+
+    gone, there = apply(machine, numbered(put(b"b"), idle, 1), numbered(put(b"b"), busy, 2))
+    assert isinstance(gone, SessionExpired)
+    assert there.header.revision == 3
+    machine.close()
+
+
+def test_a_coarse_advance_means_nothing_where_there_is_a_lease(tmp_path: Path) -> None:
+    machine = open_machine(tmp_path)
+    apply(machine, store_pb2.Command(lease_grant=rpc.LeaseGrantRequest(ID=5, TTL=60)))
+
+    advance(machine, 3_600_000)
+
+    assert [lease.ID for lease in machine.leases.list().leases] == [5]
+    assert machine.clock.clock_ms == 0
+    machine.close()
+
+
+def test_two_clients_of_one_session_are_told_apart(tmp_path: Path) -> None:
+    machine = open_machine(tmp_path)
+    session = opened(machine)
+    apply(machine, numbered(put(b"a", b"1"), session, 1), numbered(delete(b"a"), session, 2))
+
+    answers = apply(machine, numbered(put(b"a", b"other"), session, 1), numbered(delete(b"b"), session, 2))
+
+    assert [message(answer) for answer in answers] == [SESSION_SHARED, SESSION_SHARED]
+    machine.close()
+
+
+def test_a_session_of_another_cluster_is_unknown() -> None:
+    ours, theirs = Sessions(CLUSTER), Sessions(CLUSTER + 1)
+    command = numbered(put(b"a"), theirs.open(0), 1)
+    ours.open(0)
+
+    assert message(ours.once(command, 0, rpc.PutResponse)) == SESSION_EXPIRED
+
+
+def test_a_client_that_settles_nothing_is_refused_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "ANSWERS_MAX", 2)
+    held = Sessions(CLUSTER)
+    greedy, modest = held.open(0), held.open(0)
+
+    def write(session: int, sequence: int, settled_below: int = 0) -> object:
+        command = numbered(put(b"a"), session, sequence, settled_below=settled_below)
+        return held.once(command, 0, lambda: rpc.PutResponse(header=rpc.ResponseHeader(revision=sequence)))
+
+    write(greedy, 1)
+    write(greedy, 2)
+    assert message(write(greedy, 3)) == SESSION_FULL
+    assert isinstance(write(modest, 1), rpc.PutResponse)
+    assert isinstance(write(greedy, 3, settled_below=2), rpc.PutResponse)
+
+
+def test_sessions_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SESSIONS_MAX", 1)
+    held = Sessions(CLUSTER)
+    held.open(0)
+
+    assert message(held.open(0)) == TOO_MANY_SESSIONS
+    held.expire(SESSION_TTL_MS)
+    assert isinstance(held.open(SESSION_TTL_MS), int)
+
+
+def test_a_record_reads_back_as_it_was_written_and_damage_is_named() -> None:
+    session = Session(5, 3)
+    session.keep(4, 77, 12)
+    session.keep(3, 66, store_pb2.Answer(put=rpc.PutResponse()).SerializeToString())
+
+    assert Session.decode(session.encode()).encode() == session.encode()
+    with pytest.raises(CorruptionError):
+        Session.decode(session.encode()[:-3])
