@@ -190,24 +190,22 @@ class Operation(Generic[T]):
 
 
 def batch_request(operations: Iterable[Operation[Any]]) -> bytes:
-    """An encoded `store.BatchRequest` around requests that are encoded already."""
-    return b"".join([_frame(operation) for operation in operations])
+    """An encoded `store.BatchRequest` around requests that are encoded already.
 
-
-def _frame(operation: Operation[Any]) -> bytes:
-    """`commands { <kind> { request } session sequence settled_below }`, by hand: a tenth of the cost of building messages."""
-    request, session = operation.request, operation.session
-    if session is None:
-        return _nested(_COMMANDS_TAG, _nested(operation.kind.tag, request))
-    return _nested(
-        _COMMANDS_TAG,
-        _nested(operation.kind.tag, request)
-        + session.tag
-        + _SEQUENCE_TAG
-        + _varint(operation.sequence)
-        + _SETTLED_BELOW_TAG
-        + _varint(session.settled_below),
-    )
+    `commands { <kind> { request } session sequence settled_below }` each, by hand: a tenth of the cost of building messages. What
+    is settled is said once for each session, with its first write.
+    """
+    frames = []
+    last: Session | None = None
+    for operation in operations:
+        command, session = _nested(operation.kind.tag, operation.request), operation.session
+        if session is not None:
+            command += session.tag + _SEQUENCE_TAG + _varint(operation.sequence)
+            if session is not last:
+                command += _SETTLED_BELOW_TAG + _varint(session.settled_below)
+                last = session
+        frames.append(_nested(_COMMANDS_TAG, command))
+    return b"".join(frames)
 
 
 def _nested(tag: int, content: bytes) -> bytes:

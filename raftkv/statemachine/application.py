@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 
-from raftkv.errors import CorruptionError, RequestError
+from raftkv.errors import SESSION_EXPIRED, CorruptionError, RequestError, SessionExpired
 from raftkv.mvcc.store import Store
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft.types import Entry, EntryKind, Membership, SnapshotMeta
@@ -77,9 +77,7 @@ class Application:
     def _apply_command(self, store: Store, command: store_pb2.Command, wanted: bool, term: int) -> Answer | None:
         operation = command.WhichOneof("operation")
         if command.session and operation in _ONCE:
-            return self.records.sessions.once(
-                command, store.leases.clock_ms, lambda: _need(apply_command(store, command, operation, True, term))
-            )
+            return self._apply_once(store, command, operation, wanted, term)
         match operation:
             case "publish":
                 return self._answer_members(published(self.records.table, command.publish))
@@ -90,6 +88,25 @@ class Application:
         answer = apply_command(store, command, operation, wanted, term)
         if operation == "clock_advance":
             self.records.sessions.expire(store.leases.clock_ms)
+        return answer
+
+    def _apply_once(
+        self, store: Store, command: store_pb2.Command, operation: str, wanted: bool, term: int
+    ) -> Answer | None:
+        """A write of a session. Its answer is kept on every node: the next copy may come to any of them."""
+        session = self.records.sessions.used(command.session, store.leases.clock_ms)
+        if session is None:
+            return SessionExpired(SESSION_EXPIRED)
+        if (below := command.settled_below) != 0:
+            session.settle(below)
+        if not session.is_new(command.sequence):
+            return session.answer_again(command)
+        is_plain = operation == "put" and not command.put.prev_kv
+        answer = apply_command(store, command, operation, wanted or not is_plain, term)
+        if is_plain and not isinstance(answer, RequestError):
+            session.keep_put(command, store.revision)
+        else:
+            session.keep(command, _need(answer))
         return answer
 
     def _open_session(self) -> Answer:

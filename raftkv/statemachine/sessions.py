@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import (
-    SESSION_EXPIRED,
     SESSION_FULL,
     SESSION_SETTLED,
     SESSION_SHARED,
@@ -31,7 +30,6 @@ from raftkv.errors import (
     FailedPrecondition,
     RequestError,
     ResourceExhausted,
-    SessionExpired,
     request_error,
 )
 from raftkv.pb import rpc_pb2, store_pb2
@@ -68,14 +66,35 @@ class Session:
             if isinstance(answer, bytes):
                 self.answer_bytes -= len(answer)
 
-    def keep(self, sequence: int, check: int, answer: int | bytes) -> None:
+    def is_new(self, sequence: int) -> bool:
+        """Whether a write with this number is to be applied; else `answer_again` says what it is answered."""
+        return (
+            sequence >= self.settled_below
+            and sequence not in self.answers
+            and len(self.answers) < ANSWERS_MAX
+            and self.answer_bytes < ANSWER_BYTES_MAX
+        )
+
+    def answer_again(self, command: store_pb2.Command) -> Answer:
+        """The answer to a write that is not new. An error of the session's means that this copy was not applied."""
+        if (known := self.answers.get(command.sequence)) is not None:
+            return _decoded(known[1]) if known[0] == _check_of(command) else FailedPrecondition(SESSION_SHARED)
+        if command.sequence < self.settled_below:
+            return FailedPrecondition(SESSION_SETTLED)
+        return ResourceExhausted(SESSION_FULL)
+
+    def keep_put(self, command: store_pb2.Command, revision: int) -> None:
+        """Remember a put that was answered with its revision alone."""
+        self.answers[command.sequence] = (_check_of(command), revision)
+
+    def keep(self, command: store_pb2.Command, answer: Answer) -> None:
+        """Remember what a write was answered."""
+        self._keep(command.sequence, _check_of(command), _encoded(command, answer))
+
+    def _keep(self, sequence: int, check: int, answer: int | bytes) -> None:
         self.answers[sequence] = (check, answer)
         if isinstance(answer, bytes):
             self.answer_bytes += len(answer)
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.answers) >= ANSWERS_MAX or self.answer_bytes >= ANSWER_BYTES_MAX
 
     def encode(self) -> bytes:
         """Equal sessions give equal bytes."""
@@ -103,7 +122,7 @@ class Session:
             session = Session(record.used_at_ms, record.settled_below)
             answers = iter(record.answers)
             for sequence, check, revision in zip(record.sequences, record.checks, record.revisions, strict=True):
-                session.keep(sequence, check, revision or next(answers).SerializeToString(deterministic=True))
+                session._keep(sequence, check, revision or next(answers).SerializeToString(deterministic=True))
         except (DecodeError, ValueError, StopIteration) as error:
             raise CorruptionError(f"the record of a session makes no sense: {error}") from error
         return session
@@ -143,30 +162,16 @@ class Sessions:
         self._changed.add(session_id)
         return session_id
 
-    def once(self, command: store_pb2.Command, now_ms: int, apply: Callable[[], Answer]) -> Answer:
-        """The answer to a write of a session: `apply()` makes it the first time, and only then.
-
-        An answer that says the session is unknown, or the number, means that nothing was applied by *this* copy of the command.
-        """
-        session_id, sequence = command.session, command.sequence
+    def used(self, session_id: int, now_ms: int) -> Session | None:
+        """A session that is used now; None: it is unknown."""
         session = self._sessions.get(session_id)
         if session is None:
-            return SessionExpired(SESSION_EXPIRED)
+            return None
         self._changed.add(session_id)
         if session.used_at_ms != now_ms:
             session.used_at_ms = now_ms
             self._sessions[session_id] = self._sessions.pop(session_id)
-        session.settle(command.settled_below)
-        check = _check_of(command)
-        if (known := session.answers.get(sequence)) is not None:
-            return _decoded(known[1]) if known[0] == check else FailedPrecondition(SESSION_SHARED)
-        if sequence < session.settled_below:
-            return FailedPrecondition(SESSION_SETTLED)
-        if session.is_full:
-            return ResourceExhausted(SESSION_FULL)
-        answer = apply()
-        session.keep(sequence, check, _encoded(command, answer))
-        return answer
+        return session
 
     def expire(self, now_ms: int) -> None:
         """Forget the sessions that have not been used for `SESSION_TTL_MS`."""
@@ -194,9 +199,7 @@ def _check_of(command: store_pb2.Command) -> int:
     return zlib.crc32(plain.SerializeToString(deterministic=True))
 
 
-def _encoded(command: store_pb2.Command, answer: Answer) -> int | bytes:
-    if isinstance(answer, rpc_pb2.PutResponse) and not answer.HasField("prev_kv"):
-        return answer.header.revision
+def _encoded(command: store_pb2.Command, answer: Answer) -> bytes:
     encoded = store_pb2.Answer()
     if isinstance(answer, RequestError):
         encoded.failure.code = int(answer.code)

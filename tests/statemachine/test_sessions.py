@@ -8,7 +8,6 @@ import pytest
 
 from raftkv.errors import (
     KEY_NOT_FOUND,
-    SESSION_EXPIRED,
     SESSION_FULL,
     SESSION_SETTLED,
     SESSION_SHARED,
@@ -217,26 +216,41 @@ def test_two_clients_of_one_session_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_session_of_another_cluster_is_unknown() -> None:
     ours, theirs = Sessions(CLUSTER), Sessions(CLUSTER + 1)
-    command = numbered(put(b"a"), theirs.open(0), 1)
     ours.open(0)
+    session = theirs.open(0)
 
-    assert message(ours.once(command, 0, rpc.PutResponse)) == SESSION_EXPIRED
+    assert isinstance(session, int)
+    assert ours.used(session, 0) is None
 
 
-def test_a_client_that_settles_nothing_is_refused_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_settles_nothing_is_refused_and_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sessions, "ANSWERS_MAX", 2)
-    held = Sessions(CLUSTER)
-    greedy, modest = held.open(0), held.open(0)
+    machine = open_machine(tmp_path)
+    greedy, modest = opened(machine), opened(machine)
 
-    def write(session: int, sequence: int, settled_below: int = 0) -> object:
-        command = numbered(put(b"a"), session, sequence, settled_below=settled_below)
-        return held.once(command, 0, lambda: rpc.PutResponse(header=rpc.ResponseHeader(revision=sequence)))
+    *_, refused = apply(machine, *(numbered(put(b"a", b"%d" % n), greedy, n) for n in (1, 2, 3)))
+    fine, settled = apply(machine, numbered(put(b"b"), modest, 1), numbered(put(b"a"), greedy, 3, settled_below=2))
 
-    write(greedy, 1)
-    write(greedy, 2)
-    assert message(write(greedy, 3)) == SESSION_FULL
-    assert isinstance(write(modest, 1), rpc.PutResponse)
-    assert isinstance(write(greedy, 3, settled_below=2), rpc.PutResponse)
+    assert message(refused) == SESSION_FULL
+    assert (fine.header.revision, settled.header.revision) == (4, 5)
+    machine.close()
+
+
+def test_large_answers_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "ANSWER_BYTES_MAX", 1000)
+    machine = open_machine(tmp_path)
+    session = opened(machine)
+    apply(machine, put(b"a", b"x" * 1000))
+
+    first, refused = apply(machine, *(numbered(put(b"a", b"v", prev_kv=True), session, n) for n in (1, 2)))
+    (settled,) = apply(machine, numbered(put(b"a", b"v", prev_kv=True), session, 2, settled_below=2))
+
+    assert first.prev_kv.value == b"x" * 1000
+    assert message(refused) == SESSION_FULL
+    assert settled.header.revision == 4
+    machine.close()
 
 
 def test_sessions_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,8 +265,8 @@ def test_sessions_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_record_reads_back_as_it_was_written_and_damage_is_named() -> None:
     session = Session(5, 3)
-    session.keep(4, 77, 12)
-    session.keep(3, 66, store_pb2.Answer(put=rpc.PutResponse()).SerializeToString())
+    session.keep_put(numbered(put(b"a"), 1, 4), 12)
+    session.keep(numbered(delete(b"a"), 1, 3), rpc.DeleteRangeResponse(deleted=2))
 
     assert Session.decode(session.encode()).encode() == session.encode()
     with pytest.raises(CorruptionError):
