@@ -83,10 +83,6 @@ class Session:
             return FailedPrecondition(SESSION_SETTLED)
         return ResourceExhausted(SESSION_FULL)
 
-    def keep_put(self, command: store_pb2.Command, revision: int) -> None:
-        """Remember a put that was answered with its revision alone."""
-        self.answers[command.sequence] = (_check_of(command), revision)
-
     def keep(self, command: store_pb2.Command, answer: Answer) -> None:
         """Remember what a write was answered."""
         self._keep(command.sequence, _check_of(command), _encoded(command, answer))
@@ -189,17 +185,24 @@ class Sessions:
         return [(session_id, self._sessions.get(session_id)) for session_id in changed]
 
 
+def check_of_put(key: bytes, value: bytes) -> int:
+    """`_check_of` a put."""
+    return zlib.crc32(value, zlib.crc32(key))
+
+
 def _check_of(command: store_pb2.Command) -> int:
     """Tells apart what two clients of one session would send under one number."""
     if command.HasField("put"):
-        return zlib.crc32(command.put.value, zlib.crc32(command.put.key))
+        return check_of_put(command.put.key, command.put.value)
     plain = store_pb2.Command()
     plain.CopyFrom(command)
     plain.ClearField("settled_below")
     return zlib.crc32(plain.SerializeToString(deterministic=True))
 
 
-def _encoded(command: store_pb2.Command, answer: Answer) -> bytes:
+def _encoded(command: store_pb2.Command, answer: Answer) -> int | bytes:
+    if isinstance(answer, rpc_pb2.PutResponse) and not answer.HasField("prev_kv"):
+        return answer.header.revision
     encoded = store_pb2.Answer()
     if isinstance(answer, RequestError):
         encoded.failure.code = int(answer.code)

@@ -265,7 +265,7 @@ def test_sessions_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_record_reads_back_as_it_was_written_and_damage_is_named() -> None:
     session = Session(5, 3)
-    session.keep_put(numbered(put(b"a"), 1, 4), 12)
+    session.keep(numbered(put(b"a"), 1, 4), rpc.PutResponse(header=rpc.ResponseHeader(revision=12)))
     session.keep(numbered(delete(b"a"), 1, 3), rpc.DeleteRangeResponse(deleted=2))
 
     assert Session.decode(session.encode()).encode() == session.encode()
