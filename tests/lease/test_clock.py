@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftkv.lease.clock import ADVANCE_EVERY_MS, LEAD_MAX_MS, ClockView, LeaderClock
+from raftkv.lease.clock import ADVANCE_EVERY_MS, COARSE_EVERY_MS, LEAD_MAX_MS, Advance, ClockView, LeaderClock
 
 TICK_MS = 10
 TERM = 7
@@ -15,7 +15,7 @@ def view(clock_ms: int, next_deadline_ms: int | None = 1_000_000, *, term: int =
 def said(clock: LeaderClock, ticks: int, seen: ClockView) -> list[int]:
     """What it says in so many ticks, if the log does not move."""
     answers = [clock.passed(TICK_MS, seen, term=TERM) for _ in range(ticks)]
-    return [now_ms for now_ms in answers if now_ms is not None]
+    return [advance.now_ms for advance in answers if advance is not None and not advance.coarse]
 
 
 def leading(seen: ClockView) -> LeaderClock:
@@ -38,9 +38,9 @@ def test_the_time_before_the_first_lease_does_not_count() -> None:
 def test_time_is_told_four_times_a_second() -> None:
     clock, seen, told = leading(view(0)), view(0), []
     for _ in range(1000 // TICK_MS):
-        if (now_ms := clock.passed(TICK_MS, seen, term=TERM)) is not None:
-            told.append(now_ms)
-            seen = view(now_ms)
+        if (advance := clock.passed(TICK_MS, seen, term=TERM)) is not None:
+            told.append(advance.now_ms)
+            seen = view(advance.now_ms)
 
     assert told == [250, 500, 750, 1000]
 
@@ -79,11 +79,30 @@ def test_what_was_counted_as_a_former_leader_is_forgotten() -> None:
     said(clock, 20, view(0))
 
     assert clock.passed(TICK_MS, ClockView(50, TERM + 2, 90, 400), term=TERM + 2) is None
-    assert clock.passed(310, ClockView(50, TERM + 2, 90, 400), term=TERM + 2) == 400
+    assert clock.passed(310, ClockView(50, TERM + 2, 90, 400), term=TERM + 2) == Advance(400)
 
 
 def test_ticks_that_are_no_whole_milliseconds_add_up() -> None:
     clock = leading(view(0))
     answers = [clock.passed(11.7, view(0), term=TERM) for _ in range(22)]
 
-    assert [now_ms for now_ms in answers if now_ms is not None] == [int(22 * 11.7)]
+    assert [advance for advance in answers if advance is not None] == [Advance(int(22 * 11.7))]
+
+
+def test_for_sessions_alone_time_is_told_once_a_minute() -> None:
+    clock, seen, told = leading(view(0, None)), ClockView(20, TERM, 0, None, True), []
+    for _ in range(2 * COARSE_EVERY_MS // TICK_MS):
+        if (advance := clock.passed(TICK_MS, seen, term=TERM)) is not None:
+            told.append(advance)
+            seen = ClockView(20, TERM, advance.now_ms, None, True)
+
+    assert told == [Advance(60_000, coarse=True), Advance(120_000, coarse=True)]
+
+
+def test_a_lease_does_not_pay_for_the_time_that_was_counted_for_sessions() -> None:
+    without_leases = ClockView(20, TERM, 0, None, True)
+    clock = leading(without_leases)
+    for _ in range(COARSE_EVERY_MS // TICK_MS - 1):
+        clock.passed(TICK_MS, without_leases, term=TERM)
+
+    assert said(clock, ADVANCE_EVERY_MS // TICK_MS, view(0, 5000)) == [ADVANCE_EVERY_MS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftkv.lease import commands
-from raftkv.lease.clock import LEAD_MAX_MS, ClockView, LeaderClock
+from raftkv.lease.clock import LEAD_MAX_MS, Advance, ClockView, LeaderClock
 from raftkv.mvcc.leases import Leases
 from tests.sim.planting import Planter, bug
 
@@ -18,13 +18,13 @@ def new_leader_counts_the_time_before_it_led(plant: Planter) -> None:
     """What it knows of it, it has from its own clock; the former leader has put the same time into the log."""
     original = LeaderClock.passed
 
-    def passed(self: LeaderClock, milliseconds: float, view: ClockView, *, term: int) -> int | None:
+    def passed(self: LeaderClock, milliseconds: float, view: ClockView, *, term: int) -> Advance | None:
         has_begun = self._term == term
-        now_ms = original(self, milliseconds, view, term=term)
+        advance = original(self, milliseconds, view, term=term)
         if not has_begun and self._term == term:
             self._now_ms = view.clock_ms + 2 * LEAD_MAX_MS
-            return int(self._now_ms) if view.next_deadline_ms is not None else None
-        return now_ms
+            return Advance(int(self._now_ms)) if view.next_deadline_ms is not None else None
+        return advance
 
     plant(LeaderClock, "passed", passed)
 
@@ -33,7 +33,7 @@ def new_leader_counts_the_time_before_it_led(plant: Planter) -> None:
 def time_stands_still_after_a_change_of_leaders(plant: Planter) -> None:
     original = LeaderClock.passed
 
-    def passed(self: LeaderClock, milliseconds: float, view: ClockView, *, term: int) -> int | None:
+    def passed(self: LeaderClock, milliseconds: float, view: ClockView, *, term: int) -> Advance | None:
         return original(self, milliseconds, view, term=term) if self._term in (0, term) else None
 
     plant(LeaderClock, "passed", passed)

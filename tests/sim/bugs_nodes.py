@@ -17,6 +17,7 @@ from raftkv.pb import store_pb2
 from raftkv.statemachine import StateMachine, machine, snapshot
 from raftkv.statemachine.application import Application
 from raftkv.statemachine.origins import Origins
+from raftkv.statemachine.sessions import Session
 from raftkv.storage import Wal, data_dir
 from tests.sim.planting import Planter, bug, nothing
 from tests.storage.faulty_files import FaultyFiles
@@ -108,6 +109,7 @@ def apply_looks_at_the_clock(plant: Planter) -> None:
         return original(self, store, command, wanted, term)
 
     plant(Application, "_apply_command", apply)
+    plant(Application, "_apply_plain_put", lambda self, store, command: 0)
 
 
 @bug(50, tier=2)
@@ -122,6 +124,23 @@ def snapshot_forgets_who_has_had_what_applied(plant: Planter) -> None:
     def install(self: StateMachine, *arguments: Any, **options: Any) -> None:
         original(self, *arguments, **options)
         self._records.origins = Origins()
+
+    plant(StateMachine, "install", install)
+
+
+@bug(50, tier=2)
+def write_of_a_session_that_comes_again_takes_effect_again(plant: Planter) -> None:
+    plant(Session, "is_new", lambda self, sequence: True)
+
+
+@bug(51, tier=2)
+def snapshot_forgets_what_sessions_were_answered(plant: Planter) -> None:
+    original = StateMachine.install
+
+    def install(self: StateMachine, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        for session in self._records.sessions._sessions.values():
+            session.answers.clear()
 
     plant(StateMachine, "install", install)
 

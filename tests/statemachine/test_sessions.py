@@ -48,7 +48,8 @@ def numbered(command: store_pb2.Command, session: int, sequence: int, *, settled
 
 def advance(machine: StateMachine, now_ms: int, *, coarse: bool = True) -> None:
     """Have the log say what time it is."""
-    apply(machine, store_pb2.Command(clock_advance=store_pb2.ClockAdvance(term=1, now_ms=now_ms, coarse=coarse)))
+    said = store_pb2.Command(clock_advance=store_pb2.ClockAdvance(term=1, now_ms=now_ms, coarse=coarse))
+    machine.apply([batch(machine.applied_index + 1, said, origin=0)])
 
 
 def message(answer: object) -> str:

@@ -20,6 +20,7 @@ from tests.sim.tier_two.loop import VirtualLoop
 from tests.sim.tier_two.member import Member
 from tests.sim.tier_two.operations import ALL_PROBES, Asked, Menu, answer_to
 from tests.sim.tier_two.rpc import call
+from tests.sim.tier_two.sessions import Session
 from tests.sim.tier_two.swarm import Afflictions
 from tests.sim.tier_two.watch import StateWatch
 from tests.sim.world import World
@@ -59,23 +60,29 @@ class Clients:
         """One client after the other. Some keep to one node: they are the ones that meet a deposed leader."""
         rng, nodes = self._world.rng, sorted(self._members)
         bound = rng.choice(nodes) if number % 2 else 0
-        name = self._new_name()
+        name, session = self._new_name(), self._new_session(number)
         while True:
             await asyncio.sleep(self._world.seldom(self._pause) / 1e6)
             if not self.is_active:
                 return
             member = self._members[bound or rng.choice(nodes)]
             asked = self.menu.draw()
-            error = await self._perform(name, member, asked, rng.choice(TIMEOUTS_S))
+            error = await self._perform(name, member, asked, rng.choice(TIMEOUTS_S), session)
             if _is_unknown(asked, error):  # The client id is spent.
-                name = self._new_name()
+                name, session = self._new_name(), self._new_session(number)
 
-    async def _perform(self, name: str, member: Member, asked: Asked, timeout_s: float) -> RequestError | None:
+    def _new_session(self, number: int) -> Session | None:
+        """For every third client, which sends a write again until it knows what became of it."""
+        return Session(self.write, self._members, self._world.rng) if number % 3 == 2 else None
+
+    async def _perform(
+        self, name: str, member: Member, asked: Asked, timeout_s: float, session: Session | None = None
+    ) -> RequestError | None:
         """Do and record it."""
         begun = self.recorder.now()
         self._in_flight[name] = (begun, asked)
         try:
-            answer = await self.ask(member, asked, timeout_s)
+            answer = await self.ask(member, asked, timeout_s, session)
             if not isinstance(answer, asked.answer):
                 raise Violation("everybody gets an answer to what was asked", f"{asked.op}: {type(answer).__name__}")
             result = asked.told(answer)
@@ -96,10 +103,10 @@ class Clients:
             self.reads += 1
         return None
 
-    async def ask(self, member: Member, asked: Asked, timeout_s: float) -> Any:
-        """One request to one node. Raises RequestError."""
+    async def ask(self, member: Member, asked: Asked, timeout_s: float, session: Session | None = None) -> Any:
+        """One request to one node; of a session, to several perhaps. Raises RequestError."""
         if asked.command is not None:
-            answer = await self.write(member, asked.command, timeout_s)
+            answer = await (session or self).write(member, asked.command, timeout_s)
             if isinstance(answer, RequestError):
                 raise answer
             return answer

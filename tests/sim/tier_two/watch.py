@@ -127,6 +127,7 @@ class StateWatch:
                 leases.clock_ms,
                 leases.set_hash,
                 sorted((origin, record.encode()) for origin, record in records.origins._records.items()),
+                sorted((session, record.encode()) for session, record in records.sessions._sessions.items()),
             )
         )
         return zlib.crc32(text.encode())
