@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
 from raftkv.lab.cluster import LocalCluster
+from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
-from raftkv.server.lease import REQUESTS_WAITING_MAX, LeaseService
+from raftkv.server.lease import REQUESTS_WAITING_MAX, STREAMS_PER_CONNECTION_MAX, LeaseService
 from raftkv.server.limits import Limits
 from tests.node.support import member, settled
 from tests.server.beside_etcd import Beside, delete_op, put_op
@@ -220,10 +222,9 @@ async def test_a_client_that_never_reads_is_bounded(tmp_path: Path) -> None:
     """Its answers wait with gRPC, and behind them a bounded number of requests; then nothing more is read."""
     async with member(tmp_path) as only:
         await only.leads()
-        limits = Limits(request_bytes_max=1 << 20, txn_ops_max=128, quota_bytes=1 << 30)
-        service = LeaseService(only.node, limits, min_ttl_s=1, hold_s=10.0, election_timeout_s=1.0)
-        client = NeverReads()
-        serving = asyncio.create_task(service.keep_alive(client.requests(), client))
+        service = lease_service(only.node)
+        client = Caller()
+        serving = asyncio.create_task(service.keep_alive(client.flood(), client))
 
         await eventually(lambda: client.is_written_to and client.asked >= REQUESTS_WAITING_MAX)
         await only.put(b"k")
@@ -234,27 +235,89 @@ async def test_a_client_that_never_reads_is_bounded(tmp_path: Path) -> None:
         await asyncio.wait([serving])
 
 
-class NeverReads:
-    """gRPC's context for a call whose client sends as much as it may, and takes no answer."""
+def lease_service(node: Node) -> LeaseService:
+    limits = Limits(request_bytes_max=1 << 20, txn_ops_max=128, quota_bytes=1 << 30)
+    return LeaseService(node, limits, min_ttl_s=1, hold_s=10.0, election_timeout_s=1.0)
 
-    def __init__(self) -> None:
+
+class Aborted(Exception):
+    """As gRPC ends a call."""
+
+
+class Caller:
+    """gRPC's context for a call whose client takes no answer."""
+
+    def __init__(self, peer: str = "ipv4:127.0.0.1:1") -> None:
         self.asked = 0
         self.is_written_to = False
+        self._peer = peer
 
-    async def requests(self) -> AsyncIterator[bytes]:
+    async def flood(self) -> AsyncIterator[bytes]:
+        """It sends as much as it may."""
         while True:
             self.asked += 1
             yield rpc_pb2.LeaseKeepAliveRequest(ID=7).SerializeToString()
+
+    async def silence(self) -> AsyncIterator[bytes]:
+        """It sends nothing, and does not end."""
+        await asyncio.get_running_loop().create_future()
+        yield b""
 
     async def write(self, _response: bytes) -> None:
         self.is_written_to = True
         await asyncio.get_running_loop().create_future()
 
+    async def abort(self, code: grpc.StatusCode, text: str, _trailing: object) -> None:
+        raise Aborted(f"{code.name}: {text}")
+
     def peer(self) -> str:
-        return "ipv4:127.0.0.1:1"
+        return self._peer
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return ()
+
+
+def test_clients_that_vanish_leave_nothing_behind(servers: Servers) -> None:
+    """In the middle of their renewals, more of them than may be there at a time."""
+    serving = servers.start().ready()
+    for _ in range(4):
+        api = Api(serving.endpoint)
+        lease_id = granted(api, HOUR_S)
+        streams = [KeepAlive(api) for _ in range(5)]
+        for stream in streams:
+            stream.send(*[lease_id] * 300)
+        assert streams[-1].next().TTL == HOUR_S
+        api.close()
+    api = Api(serving.endpoint)
+
+    assert len(ids_of(api)) == 4
+    assert serving.stop() == 0
+    assert not serving.strange_lines, serving.lines
+    api.close()
+
+
+async def test_too_many_streams_of_one_connection_are_refused(tmp_path: Path) -> None:
+    async with member(tmp_path) as only:
+        service = lease_service(only.node)
+        streams = [Caller() for _ in range(STREAMS_PER_CONNECTION_MAX)]
+        calls = [asyncio.create_task(service.keep_alive(stream.silence(), stream)) for stream in streams]
+        await settled()
+
+        refused, other = Caller(), Caller(peer="ipv4:127.0.0.1:2")
+        with pytest.raises(Aborted, match=r"RESOURCE_EXHAUSTED.*too many lease keep-alive streams.*has 1000"):
+            await service.keep_alive(refused.silence(), refused)
+        calls.append(asyncio.create_task(service.keep_alive(other.silence(), other)))
+        await settled()
+        assert not any(call.done() for call in calls)
+
+        calls[0].cancel()
+        await asyncio.wait(calls[:1])
+        calls.append(asyncio.create_task(service.keep_alive(refused.silence(), refused)))
+        await settled()
+        assert not calls[-1].done(), "there is room again"
+        service.stop()
+        ends = await asyncio.gather(*calls[1:], return_exceptions=True)
+        assert {str(end) for end in ends} == {"UNAVAILABLE: etcdserver: server stopped"}
 
 
 def test_a_batch_may_hang_keys_on_leases_and_nothing_else_of_them(node: Api) -> None:
@@ -291,7 +354,7 @@ def test_a_lease_dies_with_its_owner_and_not_with_the_leader(tmp_path: Path) -> 
         survivor = next(name for name in cluster.names if name != leader)
         api = Api(cluster.endpoint(survivor))
         with keeping_alive(api) as stream, watching(api) as watch:
-            silent, alive = granted(api, TTL_S), granted(api, TTL_S)
+            silent, alive = granted(api, TTL_S), granted(api, 2 * TTL_S)
             for key, lease_id in ((b"silent/1", silent), (b"silent/2", silent), (b"alive", alive)):
                 put_on(api, key, lease_id)
             watch.created(b"", b"\0")
@@ -300,7 +363,7 @@ def test_a_lease_dies_with_its_owner_and_not_with_the_leader(tmp_path: Path) -> 
             cluster.kill(leader)
 
             while silent in ids_of(api):
-                assert renewed(stream, alive) == TTL_S
+                assert renewed(stream, alive) == 2 * TTL_S
             lasted_s = time.monotonic() - began
 
             assert TTL_S <= lasted_s <= TTL_S + LATE_S, f"{lasted_s:.2f} s"
