@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from raftkv.pb import rpc_pb2
-from raftkv.raft import MembershipChange, Message, Ready, RoleName, VoteRequest
+from raftkv.raft import MembershipChange, MembershipChangeRefused, Message, Ready, RoleName, VoteRequest
 from raftkv.statemachine import StateMachine
 from tests.sim.checkers import Checkers, Violation
 
@@ -45,6 +45,8 @@ def watch_core(member: Member) -> None:
             checkers.voted(member, message)
 
     def watched_change(change: MembershipChange, data: bytes) -> None:
+        if not world.is_hostile:  # Asked of a node that stood still: whoever chose a quorum to heal knew nothing of it.
+            raise MembershipChangeRefused("the time for changes is over")
         member.proposed_membership = True
         propose_membership(change, data)
 
