@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim mutants check format bench nemesis proto lock clean power-cuts crash-points damage disk-errors
+.PHONY: help setup demo test sim mutants check format bench nemesis proto lock clean compat differential power-cuts crash-points damage disk-errors
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ bench: $(STAMP) ## Puts a second and latency, beside etcd's where `etcd` is on t
 
 nemesis: $(STAMP) ## Break three real nodes at random and judge what clients saw: ROUNDS=20 SEED=1
 	$(BIN)/python -m tests.nemesis --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1) $(ARGS)
+
+compat: $(STAMP) ## Let clients of etcd judge, from their packages: their suites on etcd, then on three nodes (needs npm)
+	@$(BIN)/python -m tests.compat $(ARGS)
+
+differential: $(STAMP) ## The same random operations to etcd and to raftkv, every answer compared: OPERATIONS=20000 SEED=1
+	@$(BIN)/python -m tests.compat.differential --operations $(or $(OPERATIONS),20000) --seed $(or $(SEED),1) $(ARGS)
 
 power-cuts: $(STAMP) ## Cut the power of one, two or three of three nodes under load: CUTS=100 (needs root)
 	@$(BIN)/python -m tests.storage_faults.power_cuts --cuts $(or $(CUTS),100)

@@ -13,12 +13,10 @@ import argparse
 import json
 import shutil
 import sys
-import time
 from pathlib import Path
 
-from tests.compat.differences import EXPECTED, LEFT_OUT
+from tests.compat.differences import EXPECTED
 from tests.compat.judgement import (
-    Judgement,
     count,
     details,
     judge,
@@ -27,10 +25,10 @@ from tests.compat.judgement import (
     table,
     write_baseline,
 )
-from tests.compat.judges import JUDGES, Judge, JudgeError
+from tests.compat.judges import JUDGES, JudgeError
 from tests.compat.packages import FetchError
-from tests.compat.results import Results
-from tests.compat.systems import has_etcd, has_gateway, running
+from tests.compat.sessions import judged_by
+from tests.compat.systems import has_etcd, has_gateway
 
 HOME = Path(".raftkv/compat").absolute()
 
@@ -40,21 +38,20 @@ def main() -> int:
     if not has_etcd():
         say("etcd and etcdctl are not on the PATH (Debian: etcd-server, etcd-client)")
         return 1
-    judges = [JUDGES[name] for name in arguments.judge or JUDGES]
-    if not has_gateway() and any(one.needs_http for one in judges):
-        say(
-            "left out, because raftkv has no JSON gateway yet: "
-            + ", ".join(one.name for one in judges if one.needs_http)
-        )
-        judges = [one for one in judges if not one.needs_http]
     shutil.rmtree(HOME, ignore_errors=True)
     baseline, judgements = read_baseline(), []
     try:
-        for one in judges:
-            judgement, theirs = judged(one)
-            judgements.append(judgement)
-            _tell_of_baseline(one.name, baseline.get(one.name, []), passes(theirs))
-            baseline[one.name] = passes(theirs)
+        for name in arguments.judge or JUDGES:
+            one = JUDGES[name]
+            one.install()
+            theirs = judged_by(one, "etcd", HOME)
+            _tell_of_baseline(name, baseline.get(name, []), passes(theirs))
+            baseline[name] = passes(theirs)
+            if one.needs_http and not has_gateway():
+                say(f"{name} is not asked about raftkv: it has no JSON gateway yet")
+            else:
+                ours = judged_by(one, "raftkv", HOME, passes_on_etcd=passes(theirs))
+                judgements.append(judge(name, passes(theirs), count(theirs), ours, EXPECTED[name]))
     except (FetchError, JudgeError) as error:
         say(f"Error: {error}")
         return 1
@@ -63,23 +60,6 @@ def main() -> int:
     (HOME / "summary.json").write_text(json.dumps([vars(one) for one in judgements], indent=1))
     say(f"\n{table(judgements)}\n\n{details(judgements)}")
     return 0 if all(one.is_sound for one in judgements) else 1
-
-
-def judged(one: Judge) -> tuple[Judgement, Results]:
-    """A judge on etcd and on raftkv; and what it found on etcd."""
-    one.install()
-    theirs, ours = _on("etcd", one), _on("raftkv", one)
-    return judge(one.name, passes(theirs), count(theirs), ours, EXPECTED[one.name]), theirs
-
-
-def _on(system: str, one: Judge) -> Results:
-    began = time.monotonic()
-    nodes = 1 if one.needs_http and system == "raftkv" else 3
-    directory = HOME / f"{one.name}-{system}"
-    with running(system, directory, nodes=nodes, http=one.needs_http) as cluster:
-        results = one.run(cluster, directory, leave_out=list(LEFT_OUT[one.name]))
-    say(f"{one.name} on {system}: {dict(count(results))} in {time.monotonic() - began:.0f} s")
-    return results
 
 
 def _tell_of_baseline(name: str, recorded: list[str], found: list[str]) -> None:

@@ -9,12 +9,13 @@ What may not live here: what the results mean (``judgement.py``).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.compat.packages import HOME, FetchError, Package, once, run, unpack, virtual_environment
@@ -45,6 +46,8 @@ class Judge:
         needs_http: it speaks to the JSON gateway.
         needs_tls: it speaks only TLS.
         parse: reads the report.
+        leaving_out: how its runner is told to leave one test out.
+        choosing: how its runner is told to run nothing but some tests.
     """
 
     name: str
@@ -57,7 +60,8 @@ class Judge:
     parse: Callable[[Path], Results]
     needs_http: bool = False
     needs_tls: bool = False
-    options: tuple[str, ...] = field(default=())
+    leaving_out: Callable[[str], tuple[str, ...]]
+    choosing: Callable[[Sequence[str]], tuple[str, ...]]
 
     @property
     def folder(self) -> Path:
@@ -71,11 +75,14 @@ class Judge:
         """
         once(self.folder, (self.packages, self.recipe), lambda: self.prepare(self, self.folder))
 
-    def run(self, system: System, directory: Path, *, leave_out: Sequence[str] = ()) -> Results:
+    def run(
+        self, system: System, directory: Path, *, leave_out: Sequence[str] = (), only: Sequence[str] = ()
+    ) -> Results:
         """Let it judge; its own words stay in the directory.
 
         Args:
             leave_out: what its runner is told to leave out.
+            only: nothing but these tests, by the names that results have.
 
         Raises:
             JudgeError: it came to no result in time.
@@ -91,8 +98,8 @@ class Judge:
             environment = _clean() | self.environment(endpoint) | {"ETCDCTL_API": "3"}
             environment["PATH"] = f"{_pgrep(directory, system.other_pids)}:{environment['PATH']}"
             words = [word.format(folder=self.folder, report=report, inside=INSIDE) for word in self.command]
-            left_out = [option.format(name) for name in leave_out for option in self.options]
-            _start(words + left_out, self.folder / self.suite, environment, directory / "output")
+            chosen = self.choosing(only) if only else sum(map(self.leaving_out, leave_out), ())
+            _start([*words, *chosen], self.folder / self.suite, environment, directory / "output")
         if not report.exists():
             said = (directory / "output").read_text(errors="replace")[-3000:]
             raise JudgeError(f"{self.name} wrote no report on {system.name}. It said:\n{said}")
@@ -146,7 +153,15 @@ def _pgrep(directory: Path, pids: Sequence[int]) -> Path:
 
 PYTEST = ("{folder}/venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-W", "ignore")
 PYTEST += ("--junitxml={report}",)
-DESELECT = ("--deselect", "{}")
+
+
+def _deselect(test: str) -> tuple[str, ...]:
+    return "--deselect", test
+
+
+def _select(tests: Sequence[str]) -> tuple[str, ...]:
+    names = {test.rpartition("::")[2].partition("[")[0] for test in tests}
+    return "-k", " or ".join(sorted(names))
 
 
 def _prepare_python(judge: Judge, folder: Path) -> None:
@@ -165,7 +180,8 @@ AETCD = Judge(
     suite="suite/source",
     environment=lambda endpoint: {"TEST_ETCD_HTTP_URL": f"http://{endpoint}", "TEST_ETCD_VERSION": f"v{ETCD_VERSION}"},
     parse=of_junit,
-    options=DESELECT,
+    leaving_out=_deselect,
+    choosing=_select,
 )
 
 ETCD3 = Judge(
@@ -192,7 +208,8 @@ ETCD3 = Judge(
         "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # Its generated code is of protobuf 3.6.
     },
     parse=of_junit,
-    options=DESELECT,
+    leaving_out=_deselect,
+    choosing=_select,
 )
 
 ETCD3GW = Judge(
@@ -208,7 +225,8 @@ ETCD3GW = Judge(
     },
     parse=of_junit,
     needs_http=True,
-    options=DESELECT,
+    leaving_out=_deselect,
+    choosing=_select,
 )
 
 # --- from npm ---------------------------------------------------------------------------------------------------------
@@ -260,7 +278,8 @@ NODE_ETCD3 = Judge(
     environment=lambda endpoint: {"ETCD_ADDR": endpoint, "ETCD_VERSION": ETCD_VERSION},
     parse=of_mocha,
     needs_tls=True,
-    options=("--invert", "--grep", "{}"),
+    leaving_out=lambda suite: ("--invert", "--grep", suite),
+    choosing=lambda tests: ("--grep", "|".join(f"^{re.escape(test)}$" for test in tests)),
 )
 
 JUDGES = {judge.name: judge for judge in (AETCD, ETCD3, ETCD3GW, NODE_ETCD3)}

@@ -83,6 +83,10 @@ class Pair:
             self.run.difference = Difference(self.run.sent[-1], str(error))
         return self.run.difference
 
+    def behind_its_back(self, step: Step) -> None:
+        """Send a step to raftkv alone: a comparison that does not see that is worth nothing."""
+        send(self._ours, step)
+
     def _watch(self, step: Step) -> None:
         self.run.answers[f"Watch {step.name}"] += 1
         match step.request:

@@ -17,7 +17,8 @@ KV, LEASE, WATCH = "etcdserverpb.KV", "etcdserverpb.Lease", "etcdserverpb.Watch"
 LEASES = (1, 2, 3, 4, 0x7FFF_FFFF_FFFF_FFFF)
 TTLS_S = (600, 1_000, 86_400, 9_000_000_000)
 """None ends while steps are sent."""
-ODD_TTLS_S = (0, -1, 9_000_000_001, 2**63 - 1)
+ODD_TTLS_S = (9_000_000_001, 2**63 - 1)
+"""None below the least that is granted: that follows from the election timeout, so it is 2 s there and 1 s here."""
 WATCH_IDS_MAX = 24
 
 
