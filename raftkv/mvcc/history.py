@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from raftkv.errors import CorruptionError
-from raftkv.mvcc.schema import REVISION, REVISION_BYTES, VERSION_CHECKSUM, user_key_of
+from raftkv.mvcc.schema import REVISION, REVISION_BYTES, VERSION_CHECKSUM, user_key_of, varint
 from raftkv.mvcc.store import Store
 
 _unpack_revision = REVISION.unpack
@@ -29,7 +29,7 @@ class Change(NamedTuple):
         key: the user key.
         is_put: False: it was deleted.
         stored: serialized KeyValue; of a deletion key and mod_revision alone.
-        previous: serialized KeyValue as of the revision before; None where there was none, or it was not asked for.
+        previous: serialized KeyValue as of the revision before; None where the key is new, or it was not asked for.
     """
 
     revision: int
@@ -139,7 +139,9 @@ def _change(store: Store, revision_key: bytes, stored: bytes, previous: bool) ->
     behind_key = 2 + len(key) + (len(key) > 0x7F)
     is_put = stored[behind_key] == _CREATE_REVISION_TAG
     before = None
-    if previous and revision > store.compact_revision:
+    # A put that creates its key has nothing before it, even where the same txn has deleted the key first: so says etcd.
+    is_new = is_put and stored.startswith(varint(revision), behind_key + 1)
+    if previous and not is_new and revision > store.compact_revision:
         packed = store.version_at(key, revision - 1)
         before = None if packed is None else store.value(packed)
     return Change(revision, key, is_put, stored, before)

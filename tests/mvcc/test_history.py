@@ -106,6 +106,21 @@ def test_the_previous_value_is_the_one_before_the_revision(store: Store) -> None
     assert before == [None, None, 2, 4, 3, None]
 
 
+def test_a_key_that_is_deleted_and_put_again_by_one_txn_has_no_previous_value_when_it_is_put(store: Store) -> None:
+    put(store, b"k", b"old")
+    operations = [
+        rpc_pb2.RequestOp(request_delete_range=rpc_pb2.DeleteRangeRequest(key=b"k", range_end=b"l")),
+        rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"k", value=b"new")),
+    ]
+    commands.txn(store, rpc_pb2.TxnRequest(success=operations), wanted=False)
+
+    deleted, created = read(store, ChangeReader(3), previous=True).changes
+
+    assert deleted.previous is not None
+    assert mvcc_pb2.KeyValue.FromString(deleted.previous).value == b"old"
+    assert (created.is_put, created.previous) == (True, None)
+
+
 def test_a_compacted_place_is_reported_and_nothing_is_read(store: Store) -> None:
     fill(store)
     compact(store, 5)
