@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from raftkv.pb import rpc_pb2 as raftkv_dot_pb_dot_rpc__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftkv/pb/store.proto\x12\x0craftkv.store\x1a\x13raftkv/pb/rpc.proto\"\x88\x06\n\x07\x43ommand\x12.\n\x03put\x18\x01 \x01(\x0b\x32\x1f.raftkv.etcdserverpb.PutRequestH\x00\x12?\n\x0c\x64\x65lete_range\x18\x02 \x01(\x0b\x32\'.raftkv.etcdserverpb.DeleteRangeRequestH\x00\x12.\n\x03txn\x18\x03 \x01(\x0b\x32\x1f.raftkv.etcdserverpb.TxnRequestH\x00\x12<\n\ncompaction\x18\x04 \x01(\x0b\x32&.raftkv.etcdserverpb.CompactionRequestH\x00\x12.\n\x07publish\x18\x05 \x01(\x0b\x32\x1b.raftkv.etcdserverpb.MemberH\x00\x12\x32\n\x05range\x18\x06 \x01(\x0b\x32!.raftkv.etcdserverpb.RangeRequestH\x00\x12\x41\n\rmember_update\x18\x07 \x01(\x0b\x32(.raftkv.etcdserverpb.MemberUpdateRequestH\x00\x12=\n\x0blease_grant\x18\x08 \x01(\x0b\x32&.raftkv.etcdserverpb.LeaseGrantRequestH\x00\x12?\n\x0clease_revoke\x18\t \x01(\x0b\x32\'.raftkv.etcdserverpb.LeaseRevokeRequestH\x00\x12\x41\n\x0blease_renew\x18\n \x01(\x0b\x32*.raftkv.etcdserverpb.LeaseKeepAliveRequestH\x00\x12\x33\n\rclock_advance\x18\x0b \x01(\x0b\x32\x1a.raftkv.store.ClockAdvanceH\x00\x12\x38\n\x0copen_session\x18\x11 \x01(\x0b\x32 .raftkv.store.OpenSessionRequestH\x00\x12\x0f\n\x07session\x18\r \x01(\x04\x12\x10\n\x08sequence\x18\x0e \x01(\x04\x12\x15\n\rsettled_below\x18\x10 \x01(\x04\x42\x0b\n\toperation\"\x97\x01\n\rSessionRecord\x12\x12\n\nused_at_ms\x18\x01 \x01(\x04\x12\x15\n\rsettled_below\x18\x02 \x01(\x04\x12\x11\n\tsequences\x18\x03 \x03(\x04\x12\x0e\n\x06\x63hecks\x18\x04 \x03(\r\x12\x11\n\trevisions\x18\x05 \x03(\x03\x12%\n\x07\x61nswers\x18\x06 \x03(\x0b\x32\x14.raftkv.store.Answer\"<\n\x0c\x43lockAdvance\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0e\n\x06now_ms\x18\x02 \x01(\x04\x12\x0e\n\x06\x63oarse\x18\x03 \x01(\x08\"i\n\x0cMemberChange\x12*\n\x03\x61\x64\x64\x18\x01 \x01(\x0b\x32\x1b.raftkv.etcdserverpb.MemberH\x00\x12\x10\n\x06remove\x18\x02 \x01(\x04H\x00\x12\x11\n\x07promote\x18\x03 \x01(\x04H\x00\x42\x08\n\x06\x63hange\"L\n\x0bMemberTable\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.raftkv.etcdserverpb.Member\x12\x0f\n\x07removed\x18\x03 \x03(\x04\"\x85\x01\n\x0c\x43ommandBatch\x12\x0e\n\x06origin\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x15\n\rsettled_below\x18\x04 \x01(\x04\x12\'\n\x08\x63ommands\x18\x0f \x03(\x0b\x32\x15.raftkv.store.Command\"\x14\n\x12OpenSessionRequest\"k\n\x13OpenSessionResponse\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.raftkv.etcdserverpb.ResponseHeader\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12\x0e\n\x06ttl_ms\x18\x03 \x01(\x04\"7\n\x0c\x42\x61tchRequest\x12\'\n\x08\x63ommands\x18\x0f \x03(\x0b\x32\x15.raftkv.store.Command\"k\n\rBatchResponse\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.raftkv.etcdserverpb.ResponseHeader\x12%\n\x07\x61nswers\x18\x0f \x03(\x0b\x32\x14.raftkv.store.Answer\"\xd4\x02\n\x06\x41nswer\x12/\n\x03put\x18\x01 \x01(\x0b\x32 .raftkv.etcdserverpb.PutResponseH\x00\x12@\n\x0c\x64\x65lete_range\x18\x02 \x01(\x0b\x32(.raftkv.etcdserverpb.DeleteRangeResponseH\x00\x12/\n\x03txn\x18\x03 \x01(\x0b\x32 .raftkv.etcdserverpb.TxnResponseH\x00\x12=\n\ncompaction\x18\x04 \x01(\x0b\x32\'.raftkv.etcdserverpb.CompactionResponseH\x00\x12\x33\n\x05range\x18\x06 \x01(\x0b\x32\".raftkv.etcdserverpb.RangeResponseH\x00\x12(\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x15.raftkv.store.FailureH\x00\x42\x08\n\x06result\"\x81\x01\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\x07outcome\x18\x03 \x01(\x0e\x32\x1d.raftkv.store.Failure.Outcome\"\'\n\x07Outcome\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0f\n\x0bNOT_APPLIED\x10\x01\x32\x9d\x01\n\x05Store\x12@\n\x05\x42\x61tch\x12\x1a.raftkv.store.BatchRequest\x1a\x1b.raftkv.store.BatchResponse\x12R\n\x0bOpenSession\x12 .raftkv.store.OpenSessionRequest\x1a!.raftkv.store.OpenSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftkv/pb/store.proto\x12\x0craftkv.store\x1a\x13raftkv/pb/rpc.proto\"\xb4\x06\n\x07\x43ommand\x12.\n\x03put\x18\x01 \x01(\x0b\x32\x1f.raftkv.etcdserverpb.PutRequestH\x00\x12?\n\x0c\x64\x65lete_range\x18\x02 \x01(\x0b\x32\'.raftkv.etcdserverpb.DeleteRangeRequestH\x00\x12.\n\x03txn\x18\x03 \x01(\x0b\x32\x1f.raftkv.etcdserverpb.TxnRequestH\x00\x12<\n\ncompaction\x18\x04 \x01(\x0b\x32&.raftkv.etcdserverpb.CompactionRequestH\x00\x12.\n\x07publish\x18\x05 \x01(\x0b\x32\x1b.raftkv.etcdserverpb.MemberH\x00\x12\x32\n\x05range\x18\x06 \x01(\x0b\x32!.raftkv.etcdserverpb.RangeRequestH\x00\x12\x41\n\rmember_update\x18\x07 \x01(\x0b\x32(.raftkv.etcdserverpb.MemberUpdateRequestH\x00\x12=\n\x0blease_grant\x18\x08 \x01(\x0b\x32&.raftkv.etcdserverpb.LeaseGrantRequestH\x00\x12?\n\x0clease_revoke\x18\t \x01(\x0b\x32\'.raftkv.etcdserverpb.LeaseRevokeRequestH\x00\x12\x41\n\x0blease_renew\x18\n \x01(\x0b\x32*.raftkv.etcdserverpb.LeaseKeepAliveRequestH\x00\x12\x33\n\rclock_advance\x18\x0b \x01(\x0b\x32\x1a.raftkv.store.ClockAdvanceH\x00\x12\x38\n\x0copen_session\x18\x11 \x01(\x0b\x32 .raftkv.store.OpenSessionRequestH\x00\x12*\n\x05\x61larm\x18\x14 \x01(\x0b\x32\x19.raftkv.store.AlarmChangeH\x00\x12\x0f\n\x07session\x18\r \x01(\x04\x12\x10\n\x08sequence\x18\x0e \x01(\x04\x12\x15\n\rsettled_below\x18\x10 \x01(\x04\x42\x0b\n\toperation\"\x97\x01\n\rSessionRecord\x12\x12\n\nused_at_ms\x18\x01 \x01(\x04\x12\x15\n\rsettled_below\x18\x02 \x01(\x04\x12\x11\n\tsequences\x18\x03 \x03(\x04\x12\x0e\n\x06\x63hecks\x18\x04 \x03(\r\x12\x11\n\trevisions\x18\x05 \x03(\x03\x12%\n\x07\x61nswers\x18\x06 \x03(\x0b\x32\x14.raftkv.store.Answer\"<\n\x0c\x43lockAdvance\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0e\n\x06now_ms\x18\x02 \x01(\x04\x12\x0e\n\x06\x63oarse\x18\x03 \x01(\x08\"T\n\x0b\x41larmChange\x12\x32\n\x07request\x18\x01 \x01(\x0b\x32!.raftkv.etcdserverpb.AlarmRequest\x12\x11\n\tby_itself\x18\x02 \x01(\x08\"\x89\x01\n\nAlarmTable\x12.\n\x06\x61larms\x18\x01 \x03(\x0b\x32\x1e.raftkv.store.AlarmTable.Alarm\x1aK\n\x05\x41larm\x12/\n\x05\x61larm\x18\x01 \x01(\x0b\x32 .raftkv.etcdserverpb.AlarmMember\x12\x11\n\tby_itself\x18\x02 \x01(\x08\"i\n\x0cMemberChange\x12*\n\x03\x61\x64\x64\x18\x01 \x01(\x0b\x32\x1b.raftkv.etcdserverpb.MemberH\x00\x12\x10\n\x06remove\x18\x02 \x01(\x04H\x00\x12\x11\n\x07promote\x18\x03 \x01(\x04H\x00\x42\x08\n\x06\x63hange\"L\n\x0bMemberTable\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.raftkv.etcdserverpb.Member\x12\x0f\n\x07removed\x18\x03 \x03(\x04\"\x85\x01\n\x0c\x43ommandBatch\x12\x0e\n\x06origin\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x15\n\rsettled_below\x18\x04 \x01(\x04\x12\'\n\x08\x63ommands\x18\x0f \x03(\x0b\x32\x15.raftkv.store.Command\"\x14\n\x12OpenSessionRequest\"k\n\x13OpenSessionResponse\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.raftkv.etcdserverpb.ResponseHeader\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12\x0e\n\x06ttl_ms\x18\x03 \x01(\x04\"7\n\x0c\x42\x61tchRequest\x12\'\n\x08\x63ommands\x18\x0f \x03(\x0b\x32\x15.raftkv.store.Command\"k\n\rBatchResponse\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.raftkv.etcdserverpb.ResponseHeader\x12%\n\x07\x61nswers\x18\x0f \x03(\x0b\x32\x14.raftkv.store.Answer\"\xd4\x02\n\x06\x41nswer\x12/\n\x03put\x18\x01 \x01(\x0b\x32 .raftkv.etcdserverpb.PutResponseH\x00\x12@\n\x0c\x64\x65lete_range\x18\x02 \x01(\x0b\x32(.raftkv.etcdserverpb.DeleteRangeResponseH\x00\x12/\n\x03txn\x18\x03 \x01(\x0b\x32 .raftkv.etcdserverpb.TxnResponseH\x00\x12=\n\ncompaction\x18\x04 \x01(\x0b\x32\'.raftkv.etcdserverpb.CompactionResponseH\x00\x12\x33\n\x05range\x18\x06 \x01(\x0b\x32\".raftkv.etcdserverpb.RangeResponseH\x00\x12(\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x15.raftkv.store.FailureH\x00\x42\x08\n\x06result\"\x81\x01\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\x07outcome\x18\x03 \x01(\x0e\x32\x1d.raftkv.store.Failure.Outcome\"\'\n\x07Outcome\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0f\n\x0bNOT_APPLIED\x10\x01\x32\x9d\x01\n\x05Store\x12@\n\x05\x42\x61tch\x12\x1a.raftkv.store.BatchRequest\x1a\x1b.raftkv.store.BatchResponse\x12R\n\x0bOpenSession\x12 .raftkv.store.OpenSessionRequest\x1a!.raftkv.store.OpenSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,31 +33,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftkv.pb.store_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_COMMAND']._serialized_start=61
-  _globals['_COMMAND']._serialized_end=837
-  _globals['_SESSIONRECORD']._serialized_start=840
-  _globals['_SESSIONRECORD']._serialized_end=991
-  _globals['_CLOCKADVANCE']._serialized_start=993
-  _globals['_CLOCKADVANCE']._serialized_end=1053
-  _globals['_MEMBERCHANGE']._serialized_start=1055
-  _globals['_MEMBERCHANGE']._serialized_end=1160
-  _globals['_MEMBERTABLE']._serialized_start=1162
-  _globals['_MEMBERTABLE']._serialized_end=1238
-  _globals['_COMMANDBATCH']._serialized_start=1241
-  _globals['_COMMANDBATCH']._serialized_end=1374
-  _globals['_OPENSESSIONREQUEST']._serialized_start=1376
-  _globals['_OPENSESSIONREQUEST']._serialized_end=1396
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=1398
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=1505
-  _globals['_BATCHREQUEST']._serialized_start=1507
-  _globals['_BATCHREQUEST']._serialized_end=1562
-  _globals['_BATCHRESPONSE']._serialized_start=1564
-  _globals['_BATCHRESPONSE']._serialized_end=1671
-  _globals['_ANSWER']._serialized_start=1674
-  _globals['_ANSWER']._serialized_end=2014
-  _globals['_FAILURE']._serialized_start=2017
-  _globals['_FAILURE']._serialized_end=2146
-  _globals['_FAILURE_OUTCOME']._serialized_start=2107
-  _globals['_FAILURE_OUTCOME']._serialized_end=2146
-  _globals['_STORE']._serialized_start=2149
-  _globals['_STORE']._serialized_end=2306
+  _globals['_COMMAND']._serialized_end=881
+  _globals['_SESSIONRECORD']._serialized_start=884
+  _globals['_SESSIONRECORD']._serialized_end=1035
+  _globals['_CLOCKADVANCE']._serialized_start=1037
+  _globals['_CLOCKADVANCE']._serialized_end=1097
+  _globals['_ALARMCHANGE']._serialized_start=1099
+  _globals['_ALARMCHANGE']._serialized_end=1183
+  _globals['_ALARMTABLE']._serialized_start=1186
+  _globals['_ALARMTABLE']._serialized_end=1323
+  _globals['_ALARMTABLE_ALARM']._serialized_start=1248
+  _globals['_ALARMTABLE_ALARM']._serialized_end=1323
+  _globals['_MEMBERCHANGE']._serialized_start=1325
+  _globals['_MEMBERCHANGE']._serialized_end=1430
+  _globals['_MEMBERTABLE']._serialized_start=1432
+  _globals['_MEMBERTABLE']._serialized_end=1508
+  _globals['_COMMANDBATCH']._serialized_start=1511
+  _globals['_COMMANDBATCH']._serialized_end=1644
+  _globals['_OPENSESSIONREQUEST']._serialized_start=1646
+  _globals['_OPENSESSIONREQUEST']._serialized_end=1666
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=1668
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=1775
+  _globals['_BATCHREQUEST']._serialized_start=1777
+  _globals['_BATCHREQUEST']._serialized_end=1832
+  _globals['_BATCHRESPONSE']._serialized_start=1834
+  _globals['_BATCHRESPONSE']._serialized_end=1941
+  _globals['_ANSWER']._serialized_start=1944
+  _globals['_ANSWER']._serialized_end=2284
+  _globals['_FAILURE']._serialized_start=2287
+  _globals['_FAILURE']._serialized_end=2416
+  _globals['_FAILURE_OUTCOME']._serialized_start=2377
+  _globals['_FAILURE_OUTCOME']._serialized_end=2416
+  _globals['_STORE']._serialized_start=2419
+  _globals['_STORE']._serialized_end=2576
 # @@protoc_insertion_point(module_scope)

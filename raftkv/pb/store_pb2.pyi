@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Command(_message.Message):
-    __slots__ = ("put", "delete_range", "txn", "compaction", "publish", "range", "member_update", "lease_grant", "lease_revoke", "lease_renew", "clock_advance", "open_session", "session", "sequence", "settled_below")
+    __slots__ = ("put", "delete_range", "txn", "compaction", "publish", "range", "member_update", "lease_grant", "lease_revoke", "lease_renew", "clock_advance", "open_session", "alarm", "session", "sequence", "settled_below")
     PUT_FIELD_NUMBER: _ClassVar[int]
     DELETE_RANGE_FIELD_NUMBER: _ClassVar[int]
     TXN_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class Command(_message.Message):
     LEASE_RENEW_FIELD_NUMBER: _ClassVar[int]
     CLOCK_ADVANCE_FIELD_NUMBER: _ClassVar[int]
     OPEN_SESSION_FIELD_NUMBER: _ClassVar[int]
+    ALARM_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SETTLED_BELOW_FIELD_NUMBER: _ClassVar[int]
@@ -37,10 +38,11 @@ class Command(_message.Message):
     lease_renew: _rpc_pb2.LeaseKeepAliveRequest
     clock_advance: ClockAdvance
     open_session: OpenSessionRequest
+    alarm: AlarmChange
     session: int
     sequence: int
     settled_below: int
-    def __init__(self, put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., publish: _Optional[_Union[_rpc_pb2.Member, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., member_update: _Optional[_Union[_rpc_pb2.MemberUpdateRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., lease_renew: _Optional[_Union[_rpc_pb2.LeaseKeepAliveRequest, _Mapping]] = ..., clock_advance: _Optional[_Union[ClockAdvance, _Mapping]] = ..., open_session: _Optional[_Union[OpenSessionRequest, _Mapping]] = ..., session: _Optional[int] = ..., sequence: _Optional[int] = ..., settled_below: _Optional[int] = ...) -> None: ...
+    def __init__(self, put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., publish: _Optional[_Union[_rpc_pb2.Member, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., member_update: _Optional[_Union[_rpc_pb2.MemberUpdateRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., lease_renew: _Optional[_Union[_rpc_pb2.LeaseKeepAliveRequest, _Mapping]] = ..., clock_advance: _Optional[_Union[ClockAdvance, _Mapping]] = ..., open_session: _Optional[_Union[OpenSessionRequest, _Mapping]] = ..., alarm: _Optional[_Union[AlarmChange, _Mapping]] = ..., session: _Optional[int] = ..., sequence: _Optional[int] = ..., settled_below: _Optional[int] = ...) -> None: ...
 
 class SessionRecord(_message.Message):
     __slots__ = ("used_at_ms", "settled_below", "sequences", "checks", "revisions", "answers")
@@ -67,6 +69,27 @@ class ClockAdvance(_message.Message):
     now_ms: int
     coarse: bool
     def __init__(self, term: _Optional[int] = ..., now_ms: _Optional[int] = ..., coarse: _Optional[bool] = ...) -> None: ...
+
+class AlarmChange(_message.Message):
+    __slots__ = ("request", "by_itself")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    BY_ITSELF_FIELD_NUMBER: _ClassVar[int]
+    request: _rpc_pb2.AlarmRequest
+    by_itself: bool
+    def __init__(self, request: _Optional[_Union[_rpc_pb2.AlarmRequest, _Mapping]] = ..., by_itself: _Optional[bool] = ...) -> None: ...
+
+class AlarmTable(_message.Message):
+    __slots__ = ("alarms",)
+    class Alarm(_message.Message):
+        __slots__ = ("alarm", "by_itself")
+        ALARM_FIELD_NUMBER: _ClassVar[int]
+        BY_ITSELF_FIELD_NUMBER: _ClassVar[int]
+        alarm: _rpc_pb2.AlarmMember
+        by_itself: bool
+        def __init__(self, alarm: _Optional[_Union[_rpc_pb2.AlarmMember, _Mapping]] = ..., by_itself: _Optional[bool] = ...) -> None: ...
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    alarms: _containers.RepeatedCompositeFieldContainer[AlarmTable.Alarm]
+    def __init__(self, alarms: _Optional[_Iterable[_Union[AlarmTable.Alarm, _Mapping]]] = ...) -> None: ...
 
 class MemberChange(_message.Message):
     __slots__ = ("add", "remove", "promote")

@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -164,7 +165,7 @@ class Server:
             verify_snapshot=verify_snapshot,
         )
         self._opened.push_async_callback(self._transport.close)
-        self._grpc = self._client_server()
+        self._grpc = self._client_server(snapshot_dir)
         self._opened.push_async_callback(self._grpc.stop, None)
         self._grpc.listen(config.listen_client_urls, flag="--listen-client-urls")
         await self._transport.listen(config.listen_peer_urls)
@@ -280,13 +281,15 @@ class Server:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.node.inbox.post(Failed(error))
 
-    def _client_server(self) -> Front:
+    def _client_server(self, snapshot_dir: Path) -> Front:
         config = self._config
         limits = Limits(
             request_bytes_max=config.max_request_bytes,
             txn_ops_max=config.max_txn_ops,
             quota_bytes=config.quota_backend_bytes,
+            alarms=lambda: self._machine.alarms,
         )
+        maintenance = MaintenanceService(self.node, snapshot_dir)
         self._store = StoreService(self.node, limits)
         hold_s = HOLD_BASE_S + 2 * config.election_timeout_ms / 1000
         self._leases = LeaseService(
@@ -303,7 +306,7 @@ class Server:
             self._store,
             self._leases,
             ClusterService(self.node, self._members),
-            MaintenanceService(self.node),
+            maintenance,
             FlightService(self.node, config.name),
             *(() if self._drill is None else (DrillService(self.node, self._drill),)),
         )
@@ -321,6 +324,7 @@ class Server:
             self.node,
             {path: serve for service in services for path, serve in service.methods().items()},
             streams={WATCH_PATH: self._watches.watch, KEEP_ALIVE_PATH: self._leases.keep_alive},
+            many=maintenance.many(),
             raw=frozenset({BATCH_PATH}),
             hold_s=hold_s,
         )

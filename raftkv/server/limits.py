@@ -5,12 +5,15 @@ Checks that depend on the store's contents belong to the state machine: every re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from raftkv.errors import NO_SPACE, REQUEST_TOO_LARGE, InvalidArgument, ResourceExhausted
+from raftkv.errors import CORRUPT, NO_SPACE, REQUEST_TOO_LARGE, DataLoss, InvalidArgument, ResourceExhausted
 from raftkv.mvcc import validate
+from raftkv.mvcc.commands import is_readonly
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.statemachine import Alarms
 
 NESTED_TOO_DEEPLY = "etcdserver: txn is nested too deeply"
 TXN_NESTING_MAX = 32
@@ -23,26 +26,45 @@ class Limits:
     request_bytes_max: int
     txn_ops_max: int
     quota_bytes: int
+    alarms: Callable[[], Alarms] = tuple
+    """Those that are on, as far as this node has applied the log: they tell of all members."""
 
     def check(self, command: store_pb2.Command, node: Node) -> None:
         """Raise what etcd answers to a command it does not accept.
 
         Raises:
             InvalidArgument: the request is malformed or too large.
-            ResourceExhausted: the database is over its quota, and the command might add to it.
+            DataLoss: a member's data differs from the others', and the command writes.
+            ResourceExhausted: a member's database is over its quota, and the command might add to it.
         """
         if command.HasField("txn") and _nesting(command.txn) > TXN_NESTING_MAX:
             raise InvalidArgument(NESTED_TOO_DEEPLY)
         validate.check_command(command, self.txn_ops_max)
         if command.ByteSize() > self.request_bytes_max:
             raise InvalidArgument(REQUEST_TOO_LARGE)
+        if not command.HasField("range") and not (command.HasField("txn") and is_readonly(command.txn)):
+            self._check_sound()
         if _puts_something(command):
             self.check_room(node)
 
     def check_room(self, node: Node) -> None:
-        """Raises: ResourceExhausted: the database is over its quota, and may not be added to."""
-        if node.bytes_in_use > self.quota_bytes:
+        """Whether the database may be added to.
+
+        This node refuses at once when its own is over its quota; the alarm it then raises (`space`) has the others refuse.
+
+        Raises:
+            DataLoss, ResourceExhausted: see `check`.
+        """
+        self._check_sound()
+        if node.bytes_in_use > self.quota_bytes or self._is_on(rpc_pb2.NOSPACE):
             raise ResourceExhausted(NO_SPACE)
+
+    def _check_sound(self) -> None:
+        if self._is_on(rpc_pb2.CORRUPT):
+            raise DataLoss(CORRUPT)
+
+    def _is_on(self, kind: int) -> bool:
+        return any(alarm.kind == kind for alarm in self.alarms())
 
 
 def _nesting(request: rpc_pb2.TxnRequest) -> int:

@@ -5,15 +5,26 @@ What may not live here: what any method does.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from raftkv.errors import NO_LEADER, Code, Outcome, RequestError, Unavailable, Unimplemented
+from raftkv.errors import (
+    NO_LEADER,
+    TIMED_OUT,
+    Code,
+    DeadlineExceeded,
+    Outcome,
+    RequestError,
+    Unavailable,
+    Unimplemented,
+)
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2
 from raftkv.pb.services import methods
@@ -25,12 +36,17 @@ OUTCOME_KEY = "raftkv-outcome"
 HOLD_MARGIN_S = 0.02
 """How much before the client's deadline a held request is answered, so that the answer still arrives."""
 
+STALLED_S = 30.0
+"""A client that takes nothing of a long answer for this time has gone, as far as we are concerned."""
+
 _M = TypeVar("_M", bound=Message)
 
 Serve = Callable[[Any, float], Awaitable[Any]]
 """A method: takes the request and how long it may be held, in seconds; returns the response or raises RequestError."""
 ServeStream = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
 """A method with streams both ways: takes serialized requests and gRPC's context, to which it writes serialized responses."""
+ServeMany = Callable[[Any], AsyncGenerator[Any, None]]
+"""A method with many responses to one request: yields them. It is closed when the client has gone, or takes none any more."""
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -45,6 +61,7 @@ class Services(grpc.GenericRpcHandler):
     Args:
         serve: path to function.
         streams: path to function, of the methods that stream both ways.
+        many: path to function, of the methods with many responses.
         raw: paths whose requests are handed over as bytes.
         hold_s: how long a request without a deadline is held.
     """
@@ -55,6 +72,7 @@ class Services(grpc.GenericRpcHandler):
         serve: Mapping[str, Serve],
         *,
         streams: Mapping[str, ServeStream] = MappingProxyType({}),
+        many: Mapping[str, ServeMany] = MappingProxyType({}),
         raw: frozenset[str],
         hold_s: float,
     ) -> None:
@@ -70,7 +88,11 @@ class Services(grpc.GenericRpcHandler):
                     )
                 elif method.path in streams:
                     self._handlers[method.path] = grpc.stream_stream_rpc_method_handler(streams[method.path])
-        missing = {*serve, *streams} - set(self._handlers)
+                elif method.path in many:
+                    self._handlers[method.path] = grpc.unary_stream_rpc_method_handler(
+                        self._many(many[method.path], method.request_type.FromString), response_serializer=_serialize
+                    )
+        missing = {*serve, *streams, *many} - set(self._handlers)
         assert not missing, f"no such RPC: {sorted(missing)}"
 
     @property
@@ -91,13 +113,31 @@ class Services(grpc.GenericRpcHandler):
             left_s = remaining_s(context)
             hold_s = self._hold_s if left_s is None else max(0.0, left_s - HOLD_MARGIN_S)
             try:
-                if requires_leader(context) and not self._node.raft.leader:
-                    raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
+                self._check_leader(context)
                 return await serve(raw if parse is None else parsed(parse, raw), hold_s)
             except RequestError as error:
                 await abort(context, error)
 
         return handle
+
+    def _many(self, serve: ServeMany, parse: Callable[[bytes], Message]) -> Callable[[Any, Any], Awaitable[None]]:
+        async def handle(raw: bytes, context: Any) -> None:
+            try:
+                self._check_leader(context)
+                async with aclosing(serve(parsed(parse, raw))) as responses:
+                    async for response in responses:
+                        async with asyncio.timeout(STALLED_S):
+                            await context.write(response)
+            except TimeoutError:
+                await abort(context, DeadlineExceeded(TIMED_OUT, outcome=Outcome.NOT_APPLIED))
+            except RequestError as error:
+                await abort(context, error)
+
+        return handle
+
+    def _check_leader(self, context: Any) -> None:
+        if requires_leader(context) and not self._node.raft.leader:
+            raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
 
 
 def parsed(parse: Callable[[bytes], _M], raw: bytes) -> _M:

@@ -23,12 +23,14 @@ state: `StateMachine.hash_kv` is how the nodes check that.
     application  what one entry does                 records      the machine's own records in LMDB
     answers      one command to its answer           uncommitted  what came since the last commit
     sessions     clients' writes, each once          config       Bootstrap, StoreLimits
-    snapshot     sealed files, swapping one in
+    snapshot     sealed files, swapping one in       members      the member table
+    alarms       what is wrong with a member
 
 Not done: auth (it will be records here); a bound on the number of origins remembered (some
 bytes for every member there ever was); a snapshot of a large state copies all of it, never a difference.
 """
 
+from raftkv.statemachine.alarms import Alarm, Alarms
 from raftkv.statemachine.answers import Answer, AppliedBatch
 from raftkv.statemachine.config import Bootstrap, StoreLimits
 from raftkv.statemachine.machine import StateMachine
@@ -36,6 +38,8 @@ from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.snapshot import PreparedSnapshot, Seal, read_seal, verify_snapshot
 
 __all__ = [
+    "Alarm",
+    "Alarms",
     "Answer",
     "AppliedBatch",
     "Bootstrap",

@@ -22,6 +22,7 @@ Answer = (
     | rpc_pb2.LeaseRevokeResponse
     | rpc_pb2.LeaseKeepAliveResponse
     | store_pb2.OpenSessionResponse
+    | rpc_pb2.AlarmResponse
     | RequestError
 )
 """What a command came to. Of a header, `revision` alone is set. An error is an answer too: the same on every node."""

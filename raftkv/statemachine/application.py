@@ -14,6 +14,7 @@ from raftkv.mvcc.schema import KEY_BYTES_MAX
 from raftkv.mvcc.store import Store
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft.types import Entry, EntryKind, Membership, SnapshotMeta
+from raftkv.statemachine import alarms
 from raftkv.statemachine.answers import Answer, AppliedBatch, apply_command
 from raftkv.statemachine.members import MemberTable, after_change, published, updated
 from raftkv.statemachine.records import Records, write_members
@@ -115,6 +116,10 @@ class Application:
                 return self._answer_members(updated(self.records.table, command.member_update))
             case "open_session":
                 return self._open_session()
+            case "alarm":
+                self.records.alarms, answer_to_alarm = alarms.changed(self.records.alarms, command.alarm)
+                alarms.write(store, self.records.alarms)
+                return answer_to_alarm
         answer = apply_command(store, command, operation, wanted, term)
         if operation == "clock_advance":
             self.records.sessions.expire(store.leases.clock_ms)

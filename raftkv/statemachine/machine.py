@@ -28,6 +28,7 @@ from raftkv.mvcc.store import Store
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft.types import Entry, Membership, SnapshotMeta
 from raftkv.statemachine import records, snapshot
+from raftkv.statemachine.alarms import Alarms
 from raftkv.statemachine.answers import AppliedBatch
 from raftkv.statemachine.application import Application
 from raftkv.statemachine.config import Bootstrap, StoreLimits
@@ -159,6 +160,11 @@ class StateMachine:
     def members_version(self) -> int:
         """Grows whenever membership or member table change."""
         return self._application.members_version
+
+    @property
+    def alarms(self) -> Alarms:
+        """Those that are on, as of what is applied."""
+        return self._records.alarms
 
     @property
     def revision(self) -> int:
@@ -404,11 +410,30 @@ class StateMachine:
         if (seal.cluster_id, seal.meta) != (self.cluster_id, meta):
             raise CorruptionError(f"{path} holds {seal}, not cluster {self.cluster_id:x} at {meta}")
         snapshot.stage(path, self._path, seal)
+        self._application.members_version += 1
+        self._swap_in()
+
+    def defragment(self) -> None:
+        """Give free pages back to the file system: commit, write the state anew without them, and go on with that file.
+
+        Waits for snapshots and hashes still being made, and takes as long as writing and reading the state does. A crash, at
+        any point, leaves the state as it was.
+
+        Raises:
+            DiskFullError: there is no room for a second copy; nothing has changed.
+            CorruptionError: the state is damaged.
+            StorageError
+        """
+        self.commit()
+        with self._store.reader() as reader:
+            snapshot.stage_copy(self._store.environment, reader, self._path)
+        self._swap_in()
+
+    def _swap_in(self) -> None:
         self._store.close()
         snapshot.swap_in(self._path)
         self._store.reopen()
         self._uncommitted.clear()
-        self._application.members_version += 1
         self._load()
 
     def close(self, *, commit: bool = True) -> None:

@@ -4,6 +4,7 @@
     "cluster"         cluster id
     "applied"         SnapshotMeta: applied index and term, and the membership there
     "members"         MemberTable
+    "alarms"          the alarms that are on (`alarms`)
     "origin/" + id    OriginRecord
     "sessions"        how many sessions have ever been opened
     "session/" + id   SessionRecord
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from raftkv.errors import CorruptionError, DataDirError
 from raftkv.mvcc.store import Store
 from raftkv.raft.types import SnapshotMeta
+from raftkv.statemachine import alarms
 from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import OriginRecord, Origins
 from raftkv.statemachine.sessions import Session, Sessions
@@ -46,6 +48,7 @@ class Records:
     table: MemberTable
     origins: Origins
     sessions: Sessions
+    alarms: alarms.Alarms = ()
 
 
 def load(store: Store) -> Records | None:
@@ -81,6 +84,7 @@ def load(store: Store) -> Records | None:
                     for key, value in store.metas(_SESSION_PREFIX)
                 },
             ),
+            alarms=alarms.load(store),
         )
     except ValueError as error:
         raise CorruptionError(f"{store.environment.path}: {error}") from error

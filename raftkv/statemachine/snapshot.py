@@ -164,6 +164,26 @@ def stage(path: Path, state: Path, seal: Seal) -> None:
             os.close(descriptor)
 
 
+def stage_copy(environment: Environment, reader: Reader, state: Path) -> None:
+    """Write what `reader` sees into the state directory, without free pages, checked and synced; `swap_in` does the rest.
+
+    Raises:
+        CorruptionError: the copy is not a sound state; nothing is staged.
+        DiskFullError, StorageError: nothing is staged.
+    """
+    incoming = state / INCOMING_FILE
+    with disk_errors(f"copy the state in {state}"):
+        try:
+            descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                environment.copy_to(file.fileno(), reader)
+                os.fsync(file.fileno())
+            check_state(incoming)
+        except BaseException:
+            incoming.unlink(missing_ok=True)
+            raise
+
+
 def swap_in(state: Path) -> None:
     """Put the staged file in the data file's place. Nothing may have the environment open."""
     with disk_errors(f"swap in a snapshot in {state}"):

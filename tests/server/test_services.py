@@ -20,7 +20,7 @@ SERVED = {
     "etcdserverpb.Watch": {"Watch"},
     "etcdserverpb.Lease": {"LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"},
     "etcdserverpb.Cluster": {"MemberList", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"},
-    "etcdserverpb.Maintenance": {"Status", "HashKV", "MoveLeader"},
+    "etcdserverpb.Maintenance": {"Alarm", "Status", "Defragment", "Hash", "HashKV", "Snapshot", "MoveLeader"},
     "raftkv.store.Store": {"Batch"},
     "raftkv.flight.Flight": {"Record"},
 }
