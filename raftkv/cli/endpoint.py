@@ -132,10 +132,15 @@ def health(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 
 
 def _settings(ctx: click.Context, arguments: tuple[str, ...], command: str) -> Settings:
-    """The global flags, with the members' addresses for endpoints under --cluster."""
+    """The global flags, with those endpoints that are to be asked."""
     settings = settings_of(ctx)
     if arguments:
         raise bad_arguments(f"endpoint {command} command does not accept argument")
+    return endpoints_of(ctx, settings)
+
+
+def endpoints_of(ctx: click.Context, settings: Settings) -> Settings:
+    """With the members' addresses for endpoints, if --cluster was given."""
     if not given(ctx).get("cluster"):
         return settings
 

@@ -26,6 +26,9 @@ COMMANDS = {
     "endpoint": Lazy(module="raftkv.cli.endpoint", name="endpoint", help="Status, health and hash of each server."),
     "member": Lazy(module="raftkv.cli.member", name="member", help="Members of the cluster."),
     "move-leader": Lazy(module="raftkv.cli.leader", name="move_leader", help="Have another member lead."),
+    "snapshot": Lazy(module="raftkv.cli.snapshot", name="snapshot", help="Save, check and restore snapshots."),
+    "defrag": Lazy(module="raftkv.cli.maintenance", name="defrag", help="Give free pages back to the file system."),
+    "alarm": Lazy(module="raftkv.cli.maintenance", name="alarm", help="List and end alarms."),
     "why": Lazy(module="raftkv.cli.why", name="why", help="Why leadership changed: cause, evidence, votes, outage."),
     "serve": Lazy(
         module="raftkv.cli.serve", name="serve", help="Run a server (a node).", extra=EXTRA_BY_COMMAND["serve"]

@@ -131,6 +131,31 @@ class Connection:
         request = rpc_pb2.MoveLeaderRequest(targetID=target)
         return self._call("etcdserverpb.Maintenance", "MoveLeader", request, rpc_pb2.MoveLeaderResponse, writes=True)
 
+    def alarm(self, request: rpc_pb2.AlarmRequest) -> rpc_pb2.AlarmResponse:
+        return self._call("etcdserverpb.Maintenance", "Alarm", request, rpc_pb2.AlarmResponse)  # Twice is once.
+
+    def defragment(self) -> rpc_pb2.DefragmentResponse:
+        request = rpc_pb2.DefragmentRequest()
+        return self._call("etcdserverpb.Maintenance", "Defragment", request, rpc_pb2.DefragmentResponse, writes=True)
+
+    def snapshot(self) -> Iterator[rpc_pb2.SnapshotResponse]:
+        """The first endpoint's state, in pieces. It may take as long as it takes; only silence ends it.
+
+        Raises:
+            RequestError: it could not be begun, or broke.
+        """
+        self._log_in(time.monotonic() + self._settings.command_timeout)
+        stub = self._channel(self._endpoints[0]).unary_stream(
+            "/etcdserverpb.Maintenance/Snapshot",
+            request_serializer=rpc_pb2.SnapshotRequest.SerializeToString,
+            response_deserializer=rpc_pb2.SnapshotResponse.FromString,
+        )
+        metadata = (("token", self._token),) if self._token else ()
+        try:
+            yield from stub(rpc_pb2.SnapshotRequest(), metadata=metadata)
+        except grpc.RpcError as error:
+            raise _summary(self._endpoints, [_as_request_error(error)]) from None
+
     def flight_record(self) -> flight_pb2.RecordResponse:
         return self._call("raftkv.flight.Flight", "Record", flight_pb2.RecordRequest(), flight_pb2.RecordResponse)
 

@@ -30,6 +30,7 @@ are answered from it: they see what is applied, not what is synced.
     history      changes from a revision on, for watches
     pages        LMDB's file, without LMDB    checking     is all of it what was written?
     leases       what was granted, until when, and which keys hang on it
+    sealed       a file that nobody writes to
 
 LMDB has no checksums, so there are some here. An entry of the index holds that of its value, and every read of a value
 checks it. The counters hold the sum of the hashes of all entries of the index, kept up to date with each write: with it, and
@@ -41,6 +42,6 @@ Compaction raises the compact revision, for every reader at once; `compaction` t
 small slices. How far that has come is the one thing in which two nodes with equal logs may differ.
 
 Not done: keys above 511 bytes (LMDB's limit); a search for damage while the store is open (values are checked when they are
-read, the index is not); a count of a large range without walking it (etcd walks it too, in memory); giving free pages back to
-the file system (LMDB reuses them; a snapshot is written without them).
+read, the index is not); a count of a large range without walking it (etcd walks it too, in memory). Free pages are reused by
+LMDB and never given back to the file system, but for a copy without them that is swapped in (`statemachine`: `defragment`).
 """

@@ -10,11 +10,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import lmdb
 
 from raftkv.errors import COMPACTED, FUTURE_REVISION, Compacted, CorruptionError, FutureRevision
-from raftkv.mvcc.environment import Environment, lmdb_errors
+from raftkv.mvcc.environment import lmdb_errors
 from raftkv.mvcc.schema import REVISION_BYTES, VERSION, VERSION_CHECKSUM
 from raftkv.mvcc.store import Store
 
@@ -29,6 +30,15 @@ class StateHash:
     hash: int
     compact_revision: int
     revision: int
+
+
+class Databases(Protocol):
+    """Where to look: an open `Environment`, or a file that nobody writes to (`sealed`)."""
+
+    @property
+    def index(self) -> Any: ...
+    @property
+    def revisions(self) -> Any: ...
 
 
 def resolve_hash_revision(store: Store, revision: int) -> int:
@@ -48,7 +58,7 @@ def resolve_hash_revision(store: Store, revision: int) -> int:
 def hash_now(store: Store, revision: int) -> StateHash:
     """Hash what is applied, on the thread of the store. About 2 µs a record."""
     revision = resolve_hash_revision(store, revision)
-    number = _hash(store.txn, store.environment, revision, store.compact_revision)
+    number = hash_view(store.txn, store.environment, revision, store.compact_revision)
     return StateHash(number, store.compact_revision, revision)
 
 
@@ -59,13 +69,14 @@ def hash_committed(store: Store, revision: int) -> Callable[[], StateHash]:
 
     def run() -> StateHash:
         with reader, lmdb_errors("hash"):
-            number = _hash(reader.txn, environment, revision, compact_revision)
+            number = hash_view(reader.txn, environment, revision, compact_revision)
             return StateHash(number, compact_revision, revision)
 
     return run
 
 
-def _hash(txn: lmdb.Transaction[bytes], environment: Environment, revision: int, compact_revision: int) -> int:
+def hash_view(txn: lmdb.Transaction[bytes], environment: Databases, revision: int, compact_revision: int) -> int:
+    """The hash of what a transaction sees. Raises CorruptionError: a value is not what was written."""
     number = 0
     pending: tuple[bytes, bytes] | None = None  # The last version at or below the compact revision seen of a key.
     with txn.cursor(environment.index) as index, txn.cursor(environment.revisions) as revisions:

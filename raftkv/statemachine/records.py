@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from raftkv.errors import CorruptionError, DataDirError
 from raftkv.mvcc.store import Store
-from raftkv.raft.types import SnapshotMeta
+from raftkv.raft.types import Membership, SnapshotMeta
 from raftkv.statemachine import alarms
 from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import OriginRecord, Origins
@@ -96,6 +96,27 @@ def write_new(store: Store, records: Records) -> None:
     store.put_meta(_CLUSTER_KEY, _U64.pack(records.cluster_id))
     write_members(store, records.table)
     write_changed(store, records)
+
+
+def write_new_identity(store: Store, cluster_id: int, table: MemberTable, membership: Membership) -> SnapshotMeta:
+    """Make a copied state that of a new cluster. What the old one's members were up to means nothing there.
+
+    The log of every member of the new cluster begins where that of the old one was, which is returned.
+
+    Raises:
+        DataDirError: there is no state, or one of another format.
+        CorruptionError
+    """
+    found = load(store)
+    if found is None:
+        raise DataDirError(f"{store.environment.path} holds no state")
+    for prefix in (_ORIGIN_PREFIX, _SESSION_PREFIX):
+        for key, _ in store.metas(prefix):
+            store.delete_meta(key)
+    applied = SnapshotMeta(found.applied.index, found.applied.term, membership)
+    write_new(store, Records(cluster_id, applied, table, Origins(), Sessions(cluster_id)))
+    alarms.write(store, ())
+    return applied
 
 
 def write_changed(store: Store, records: Records) -> None:

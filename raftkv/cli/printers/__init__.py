@@ -6,7 +6,7 @@ Every function of a format module is pure and is named after what it prints: `pu
 `endpoint_status`, `endpoint_health`, `endpoint_hashkv`. A format without a function of that name does not support it, as
 in etcdctl (there is no table of a `get`). Keys and values are bytes and come out as they are, so nothing here is text.
 
-Not done: formats for commands that do not exist yet (lease, alarm, …).
+Not done: formats for commands that do not exist yet (lease, …).
 """
 
 from __future__ import annotations
@@ -96,6 +96,16 @@ class LeaderMoved:
     leader: int
     successor: int
     response: rpc_pb2.MoveLeaderResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedSnapshot:
+    """What a snapshot file holds."""
+
+    hash: int
+    revision: int
+    keys: int
+    size: int
 
 
 def render(write_out: str, kind: str, style: Style) -> Callable[[Any], bytes]:

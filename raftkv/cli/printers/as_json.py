@@ -18,6 +18,7 @@ from raftkv.cli.printers import (
     LeaderMoved,
     MemberAdded,
     MemberChanged,
+    SavedSnapshot,
     Style,
 )
 from raftkv.pb import rpc_pb2
@@ -27,7 +28,7 @@ def _message(answer: Message, _: Style) -> bytes:
     return json_line(message_as_json(answer))
 
 
-put = get = delete = txn = member_list = _message
+put = get = delete = txn = member_list = alarm = _message
 
 
 def watch(answer: rpc_pb2.WatchResponse, _: Style) -> bytes:
@@ -67,6 +68,11 @@ member_add = member_remove = member_update = member_promote = member_changed
 
 def move_leader(moved: LeaderMoved, style: Style) -> bytes:
     return _message(moved.response, style)
+
+
+def snapshot_status(saved: SavedSnapshot, _: Style) -> bytes:
+    shown = {"hash": saved.hash, "revision": saved.revision, "totalKey": saved.keys, "totalSize": saved.size}
+    return json_line(shown)
 
 
 def message_as_json(message: Message) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from raftkv.cli.goformat import duration, quote
-from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, Style
+from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, SavedSnapshot, Style
 from raftkv.pb import rpc_pb2
 from raftkv.pb.mvcc_pb2 import KeyValue
 
@@ -101,6 +101,19 @@ def endpoint_health(answers: Sequence[EndpointHealth], _: Style) -> bytes:
         ]
         parts.append(_write(fields) + b"\n")
     return b"".join(parts)
+
+
+def alarm(answer: rpc_pb2.AlarmResponse, _: Style) -> bytes:
+    """Here etcdctl crashes, over the header that etcd does not send."""
+    rows: list[Field] = []
+    for one in answer.alarms:
+        known = rpc_pb2.AlarmType.DESCRIPTOR.values_by_number.get(one.alarm)
+        rows += [("MemberID", one.memberID), ("AlarmType", one.alarm if known is None else known.name)]
+    return _write(_header(answer.header), rows)
+
+
+def snapshot_status(saved: SavedSnapshot, _: Style) -> bytes:
+    return _write([("Hash", saved.hash), ("Revision", saved.revision), ("Keys", saved.keys), ("Size", saved.size)])
 
 
 def _header(header: rpc_pb2.ResponseHeader) -> list[Field]:

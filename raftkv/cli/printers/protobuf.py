@@ -11,7 +11,7 @@ def _message(answer: Message, _: Style) -> bytes:
     return answer.SerializeToString()
 
 
-put = get = delete = txn = watch = member_list = _message
+put = get = delete = txn = watch = member_list = alarm = _message
 
 
 def member_changed(changed: MemberAdded | MemberChanged, style: Style) -> bytes:

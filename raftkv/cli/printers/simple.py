@@ -15,9 +15,10 @@ from raftkv.cli.printers import (
     LeaderMoved,
     MemberAdded,
     MemberChanged,
+    SavedSnapshot,
     Style,
 )
-from raftkv.cli.printers.table import hash_rows, member_rows, status_rows
+from raftkv.cli.printers.table import hash_rows, member_rows, snapshot_row, status_rows
 from raftkv.pb import rpc_pb2
 from raftkv.pb.mvcc_pb2 import KeyValue
 
@@ -122,6 +123,25 @@ def _changed(changed: MemberChanged, what: str) -> bytes:
 
 def move_leader(moved: LeaderMoved, _: Style) -> bytes:
     return f"Leadership transferred from {moved.leader:x} to {moved.successor:x}\n".encode()
+
+
+def alarm(answer: rpc_pb2.AlarmResponse, _: Style) -> bytes:
+    return "".join(f"{_go_text(one)}\n" for one in answer.alarms).encode()
+
+
+def _go_text(alarm: rpc_pb2.AlarmMember) -> str:
+    """A message as Go prints it: fields that are zero left out, a space after each."""
+    member = f"memberID:{alarm.memberID} " if alarm.memberID else ""
+    return member + (f"alarm:{_alarm_name(alarm.alarm)} " if alarm.alarm else "")
+
+
+def _alarm_name(kind: int) -> str:
+    known = rpc_pb2.AlarmType.DESCRIPTOR.values_by_number.get(kind)
+    return known.name if known is not None else str(kind)
+
+
+def snapshot_status(saved: SavedSnapshot, _: Style) -> bytes:
+    return _lines([snapshot_row(saved)])
 
 
 def _key_values(pairs: Iterable[KeyValue], style: Style) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from raftkv.cli.goformat import duration, human_size
-from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, Style
+from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, SavedSnapshot, Style
 from raftkv.pb import rpc_pb2
 
 WRAP_COLUMNS = 30
@@ -31,6 +31,7 @@ STATUS_HEADINGS = (
 )
 HEALTH_HEADINGS = ("ENDPOINT", "HEALTH", "TOOK", "ERROR")
 HASH_HEADINGS = ("ENDPOINT", "HASH")
+SNAPSHOT_HEADINGS = ("HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE")
 MEMBER_HEADINGS = ("ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER")
 
 
@@ -49,6 +50,14 @@ def endpoint_hashkv(answers: Sequence[EndpointHash], _: Style) -> bytes:
 def endpoint_health(answers: Sequence[EndpointHealth], _: Style) -> bytes:
     rows = [(health.endpoint, _word(not health.error), duration(health.took_s), health.error) for health in answers]
     return draw(HEALTH_HEADINGS, rows)
+
+
+def snapshot_status(saved: SavedSnapshot, _: Style) -> bytes:
+    return draw(SNAPSHOT_HEADINGS, [snapshot_row(saved)])
+
+
+def snapshot_row(saved: SavedSnapshot) -> tuple[str, ...]:
+    return f"{saved.hash:x}", str(saved.revision), str(saved.keys), human_size(saved.size)
 
 
 def member_rows(answer: rpc_pb2.MemberListResponse) -> list[tuple[str, ...]]:
