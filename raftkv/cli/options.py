@@ -24,9 +24,12 @@ _META = "raftkv.cli.globals"  # Where click carries the flags that were given, s
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # Not generic in older clicks.
-    """Seconds, written as Go writes durations; positive."""
+    """Seconds, written as Go writes durations; positive, or 0 too where that turns something off."""
 
     name = "duration"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self.zero = zero
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
@@ -35,8 +38,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # Not generic in old
             seconds = goformat.parse_duration(value)
         except ValueError:
             seconds = -1.0
-        if seconds <= 0:
-            self.fail(f'"{value}" is not a duration above zero, such as 300ms, 5s or 1m30s', param, ctx)
+        if seconds < 0 or (seconds == 0 and not self.zero):
+            above = "" if self.zero else " above zero"
+            self.fail(f'"{value}" is not a duration{above}, such as 300ms, 5s or 1m30s', param, ctx)
         return seconds
 
 

@@ -52,11 +52,13 @@ Examples:
 """
 
 
-def flag(name: str, **attributes: Any) -> Callable[[F], F]:
-    """An option that is also read from RAFTKV_NAME and ETCD_NAME."""
-    variable = name.removeprefix("--").replace("-", "_").upper()
+def flag(name: str, *, etcd_name: str = "", **attributes: Any) -> Callable[[F], F]:
+    """An option that is also read from RAFTKV_NAME and ETCD_NAME; `etcd_name`: what etcd calls it, where that differs."""
+    names = [name, etcd_name] if etcd_name else [name]
+    ours, theirs = (names[at].removeprefix("--").replace("-", "_").upper() for at in (0, -1))
     attributes = {"show_default": True, **attributes}
-    return click.option(name, envvar=[f"RAFTKV_{variable}", f"ETCD_{variable}"], **attributes)
+    parameter = name.removeprefix("--").replace("-", "_")
+    return click.option(*names, parameter, envvar=[f"RAFTKV_{ours}", f"ETCD_{theirs}"], **attributes)
 
 
 @click.command(
@@ -96,6 +98,14 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
     type=Duration(),
     metavar="DURATION",
     help="How often an idle watch that asked for it says how far it is.",
+)
+@flag(
+    "--corrupt-check-time",
+    etcd_name="--experimental-corrupt-check-time",
+    default="1h",
+    type=Duration(zero=True),
+    metavar="DURATION",
+    help="How often the leader compares the members' data; 0: never.",
 )
 @flag("--log-level", default="info", type=click.Choice(LOG_LEVELS), help="How much is logged, to stderr.")
 @flag("--enable-drills", is_flag=True, default=False, help="Let `raftkv drill` break this node on purpose.")
@@ -149,6 +159,7 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
         max_txn_ops=flags["max_txn_ops"],
         max_watches_per_connection=flags["max_watches_per_connection"],
         watch_progress_notify_interval_s=flags["watch_progress_notify_interval"],
+        corrupt_check_time_s=flags["corrupt_check_time"],
         log_level=flags["log_level"],
         watchdog_fsync_ms=flags["watchdog_fsync"],
         watchdog_apply_ms=flags["watchdog_apply"],

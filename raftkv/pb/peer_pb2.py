@@ -22,74 +22,75 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from raftkv.pb import rpc_pb2 as raftkv_dot_pb_dot_rpc__pb2
 from raftkv.pb import store_pb2 as raftkv_dot_pb_dot_store__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14raftkv/pb/peer.proto\x12\x0braftkv.peer\x1a\x15raftkv/pb/store.proto\"U\n\x06Roster\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12(\n\x05table\x18\x03 \x01(\x0b\x32\x19.raftkv.store.MemberTable\"V\n\x14\x43hangeMembersRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12*\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x1a.raftkv.store.MemberChange\"v\n\x15\x43hangeMembersResponse\x12)\n\x04\x64one\x18\x01 \x01(\x0b\x32\x19.raftkv.store.MemberTableH\x00\x12(\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.raftkv.store.FailureH\x00\x42\x08\n\x06result\"y\n\x05\x46rame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x12.raftkv.peer.Hello\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.raftkv.peer.Message\x12\x14\n\x0c\x64\x61ta_refused\x18\x03 \x01(\t\x12\x0f\n\x07removed\x18\x04 \x01(\x08\"\x8d\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\x04\x12\x10\n\x08receiver\x18\x04 \x01(\x04\x12\x0f\n\x07\x64\x61ta_id\x18\x05 \x01(\x04\x12\x13\n\x0bincarnation\x18\x06 \x01(\x04\x12\x0e\n\x06run_id\x18\x07 \x01(\x04\"\xb6\x01\n\x05\x45ntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.raftkv.peer.Entry.Kind\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12+\n\nmembership\x18\x05 \x01(\x0b\x32\x17.raftkv.peer.Membership\".\n\x04Kind\x12\x08\n\x04NOOP\x10\x00\x12\x0c\n\x08\x43OMMANDS\x10\x01\x12\x0e\n\nMEMBERSHIP\x10\x02\"^\n\nMembership\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x17\n\x0foutgoing_voters\x18\x02 \x03(\x04\x12\x10\n\x08learners\x18\x03 \x03(\x04\x12\x15\n\rlearners_next\x18\x04 \x03(\x04\"X\n\x0cSnapshotMeta\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12+\n\nmembership\x18\x03 \x01(\x0b\x32\x17.raftkv.peer.Membership\"\xc6\x07\n\x07Message\x12\x0e\n\x06sender\x18\x01 \x01(\x04\x12\x10\n\x08receiver\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x37\n\x10pre_vote_request\x18\x04 \x01(\x0b\x32\x1b.raftkv.peer.PreVoteRequestH\x00\x12\x39\n\x11pre_vote_response\x18\x05 \x01(\x0b\x32\x1c.raftkv.peer.PreVoteResponseH\x00\x12\x30\n\x0cvote_request\x18\x06 \x01(\x0b\x32\x18.raftkv.peer.VoteRequestH\x00\x12\x32\n\rvote_response\x18\x07 \x01(\x0b\x32\x19.raftkv.peer.VoteResponseH\x00\x12\x34\n\x0e\x61ppend_request\x18\x08 \x01(\x0b\x32\x1a.raftkv.peer.AppendRequestH\x00\x12\x36\n\x0f\x61ppend_response\x18\t \x01(\x0b\x32\x1b.raftkv.peer.AppendResponseH\x00\x12:\n\x11heartbeat_request\x18\n \x01(\x0b\x32\x1d.raftkv.peer.HeartbeatRequestH\x00\x12<\n\x12heartbeat_response\x18\x0b \x01(\x0b\x32\x1e.raftkv.peer.HeartbeatResponseH\x00\x12\x38\n\x10install_snapshot\x18\x0c \x01(\x0b\x32\x1c.raftkv.peer.InstallSnapshotH\x00\x12.\n\x0btimeout_now\x18\r \x01(\x0b\x32\x17.raftkv.peer.TimeoutNowH\x00\x12\x36\n\x0fpropose_request\x18\x0e \x01(\x0b\x32\x1b.raftkv.peer.ProposeRequestH\x00\x12;\n\x12read_index_request\x18\x0f \x01(\x0b\x32\x1d.raftkv.peer.ReadIndexRequestH\x00\x12=\n\x13read_index_response\x18\x10 \x01(\x0b\x32\x1e.raftkv.peer.ReadIndexResponseH\x00\x12>\n\x13transfer_leadership\x18\x11 \x01(\x0b\x32\x1f.raftkv.peer.TransferLeadershipH\x00\x12\x38\n\x10propose_rejected\x18\x12 \x01(\x0b\x32\x1c.raftkv.peer.ProposeRejectedH\x00\x12)\n\x08resigned\x18\x13 \x01(\x0b\x32\x15.raftkv.peer.ResignedH\x00\x42\x06\n\x04\x62ody\"7\n\x0ePreVoteRequest\x12\x12\n\nlast_index\x18\x01 \x01(\x04\x12\x11\n\tlast_term\x18\x02 \x01(\x04\"8\n\x0fPreVoteResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x14\n\x0chears_leader\x18\x02 \x01(\x08\"Q\n\x0bVoteRequest\x12\x12\n\nlast_index\x18\x01 \x01(\x04\x12\x11\n\tlast_term\x18\x02 \x01(\x04\x12\x1b\n\x13leadership_transfer\x18\x03 \x01(\x08\"\x1f\n\x0cVoteResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x08\"q\n\rAppendRequest\x12\x12\n\nprev_index\x18\x01 \x01(\x04\x12\x11\n\tprev_term\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12#\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x12.raftkv.peer.Entry\"z\n\x0e\x41ppendResponse\x12\x12\n\nprev_index\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12\x16\n\x0e\x63onflict_index\x18\x04 \x01(\x04\x12\x15\n\rconflict_term\x18\x05 \x01(\x04\"M\n\x10HeartbeatRequest\x12\x14\n\x0c\x63ommit_index\x18\x01 \x01(\x04\x12\x12\n\nread_round\x18\x02 \x01(\x04\x12\x0f\n\x07unheard\x18\x03 \x01(\x08\"9\n\x11HeartbeatResponse\x12\x12\n\nread_round\x18\x01 \x01(\x04\x12\x10\n\x08severity\x18\x02 \x01(\r\">\n\x0fInstallSnapshot\x12+\n\x08snapshot\x18\x01 \x01(\x0b\x32\x19.raftkv.peer.SnapshotMeta\"\x0c\n\nTimeoutNow\"\n\n\x08Resigned\":\n\x0eProposeRequest\x12(\n\tproposals\x18\x01 \x03(\x0b\x32\x15.raftkv.peer.Proposal\"?\n\x08Proposal\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.raftkv.peer.Entry.Kind\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x11\n\x0fProposeRejected\"#\n\x10ReadIndexRequest\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\"E\n\x11ReadIndexResponse\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x10\n\x08rejected\x18\x03 \x01(\x08\"$\n\x12TransferLeadership\x12\x0e\n\x06target\x18\x01 \x01(\x04\"w\n\rSnapshotChunk\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x12.raftkv.peer.Hello\x12%\n\x07message\x18\x02 \x01(\x0b\x32\x14.raftkv.peer.Message\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"%\n\x0eSnapshotResult\x12\x13\n\x0bmatch_index\x18\x01 \x01(\x04\x32\x94\x02\n\x04Peer\x12\x34\n\x06Stream\x12\x12.raftkv.peer.Frame\x1a\x12.raftkv.peer.Frame(\x01\x30\x01\x12L\n\x0fInstallSnapshot\x12\x1a.raftkv.peer.SnapshotChunk\x1a\x1b.raftkv.peer.SnapshotResult(\x01\x12\x30\n\x04Meet\x12\x13.raftkv.peer.Roster\x1a\x13.raftkv.peer.Roster\x12V\n\rChangeMembers\x12!.raftkv.peer.ChangeMembersRequest\x1a\".raftkv.peer.ChangeMembersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14raftkv/pb/peer.proto\x12\x0braftkv.peer\x1a\x13raftkv/pb/rpc.proto\x1a\x15raftkv/pb/store.proto\"U\n\x06Roster\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12(\n\x05table\x18\x03 \x01(\x0b\x32\x19.raftkv.store.MemberTable\"V\n\x14\x43hangeMembersRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12*\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x1a.raftkv.store.MemberChange\"v\n\x15\x43hangeMembersResponse\x12)\n\x04\x64one\x18\x01 \x01(\x0b\x32\x19.raftkv.store.MemberTableH\x00\x12(\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.raftkv.store.FailureH\x00\x42\x08\n\x06result\"y\n\x05\x46rame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x12.raftkv.peer.Hello\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.raftkv.peer.Message\x12\x14\n\x0c\x64\x61ta_refused\x18\x03 \x01(\t\x12\x0f\n\x07removed\x18\x04 \x01(\x08\"\x8d\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\x04\x12\x10\n\x08receiver\x18\x04 \x01(\x04\x12\x0f\n\x07\x64\x61ta_id\x18\x05 \x01(\x04\x12\x13\n\x0bincarnation\x18\x06 \x01(\x04\x12\x0e\n\x06run_id\x18\x07 \x01(\x04\"\xb6\x01\n\x05\x45ntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.raftkv.peer.Entry.Kind\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12+\n\nmembership\x18\x05 \x01(\x0b\x32\x17.raftkv.peer.Membership\".\n\x04Kind\x12\x08\n\x04NOOP\x10\x00\x12\x0c\n\x08\x43OMMANDS\x10\x01\x12\x0e\n\nMEMBERSHIP\x10\x02\"^\n\nMembership\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x17\n\x0foutgoing_voters\x18\x02 \x03(\x04\x12\x10\n\x08learners\x18\x03 \x03(\x04\x12\x15\n\rlearners_next\x18\x04 \x03(\x04\"X\n\x0cSnapshotMeta\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12+\n\nmembership\x18\x03 \x01(\x0b\x32\x17.raftkv.peer.Membership\"\xc6\x07\n\x07Message\x12\x0e\n\x06sender\x18\x01 \x01(\x04\x12\x10\n\x08receiver\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x37\n\x10pre_vote_request\x18\x04 \x01(\x0b\x32\x1b.raftkv.peer.PreVoteRequestH\x00\x12\x39\n\x11pre_vote_response\x18\x05 \x01(\x0b\x32\x1c.raftkv.peer.PreVoteResponseH\x00\x12\x30\n\x0cvote_request\x18\x06 \x01(\x0b\x32\x18.raftkv.peer.VoteRequestH\x00\x12\x32\n\rvote_response\x18\x07 \x01(\x0b\x32\x19.raftkv.peer.VoteResponseH\x00\x12\x34\n\x0e\x61ppend_request\x18\x08 \x01(\x0b\x32\x1a.raftkv.peer.AppendRequestH\x00\x12\x36\n\x0f\x61ppend_response\x18\t \x01(\x0b\x32\x1b.raftkv.peer.AppendResponseH\x00\x12:\n\x11heartbeat_request\x18\n \x01(\x0b\x32\x1d.raftkv.peer.HeartbeatRequestH\x00\x12<\n\x12heartbeat_response\x18\x0b \x01(\x0b\x32\x1e.raftkv.peer.HeartbeatResponseH\x00\x12\x38\n\x10install_snapshot\x18\x0c \x01(\x0b\x32\x1c.raftkv.peer.InstallSnapshotH\x00\x12.\n\x0btimeout_now\x18\r \x01(\x0b\x32\x17.raftkv.peer.TimeoutNowH\x00\x12\x36\n\x0fpropose_request\x18\x0e \x01(\x0b\x32\x1b.raftkv.peer.ProposeRequestH\x00\x12;\n\x12read_index_request\x18\x0f \x01(\x0b\x32\x1d.raftkv.peer.ReadIndexRequestH\x00\x12=\n\x13read_index_response\x18\x10 \x01(\x0b\x32\x1e.raftkv.peer.ReadIndexResponseH\x00\x12>\n\x13transfer_leadership\x18\x11 \x01(\x0b\x32\x1f.raftkv.peer.TransferLeadershipH\x00\x12\x38\n\x10propose_rejected\x18\x12 \x01(\x0b\x32\x1c.raftkv.peer.ProposeRejectedH\x00\x12)\n\x08resigned\x18\x13 \x01(\x0b\x32\x15.raftkv.peer.ResignedH\x00\x42\x06\n\x04\x62ody\"7\n\x0ePreVoteRequest\x12\x12\n\nlast_index\x18\x01 \x01(\x04\x12\x11\n\tlast_term\x18\x02 \x01(\x04\"8\n\x0fPreVoteResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x14\n\x0chears_leader\x18\x02 \x01(\x08\"Q\n\x0bVoteRequest\x12\x12\n\nlast_index\x18\x01 \x01(\x04\x12\x11\n\tlast_term\x18\x02 \x01(\x04\x12\x1b\n\x13leadership_transfer\x18\x03 \x01(\x08\"\x1f\n\x0cVoteResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x08\"q\n\rAppendRequest\x12\x12\n\nprev_index\x18\x01 \x01(\x04\x12\x11\n\tprev_term\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12#\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x12.raftkv.peer.Entry\"z\n\x0e\x41ppendResponse\x12\x12\n\nprev_index\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12\x16\n\x0e\x63onflict_index\x18\x04 \x01(\x04\x12\x15\n\rconflict_term\x18\x05 \x01(\x04\"M\n\x10HeartbeatRequest\x12\x14\n\x0c\x63ommit_index\x18\x01 \x01(\x04\x12\x12\n\nread_round\x18\x02 \x01(\x04\x12\x0f\n\x07unheard\x18\x03 \x01(\x08\"9\n\x11HeartbeatResponse\x12\x12\n\nread_round\x18\x01 \x01(\x04\x12\x10\n\x08severity\x18\x02 \x01(\r\">\n\x0fInstallSnapshot\x12+\n\x08snapshot\x18\x01 \x01(\x0b\x32\x19.raftkv.peer.SnapshotMeta\"\x0c\n\nTimeoutNow\"\n\n\x08Resigned\":\n\x0eProposeRequest\x12(\n\tproposals\x18\x01 \x03(\x0b\x32\x15.raftkv.peer.Proposal\"?\n\x08Proposal\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.raftkv.peer.Entry.Kind\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x11\n\x0fProposeRejected\"#\n\x10ReadIndexRequest\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\"E\n\x11ReadIndexResponse\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x10\n\x08rejected\x18\x03 \x01(\x08\"$\n\x12TransferLeadership\x12\x0e\n\x06target\x18\x01 \x01(\x04\"w\n\rSnapshotChunk\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x12.raftkv.peer.Hello\x12%\n\x07message\x18\x02 \x01(\x0b\x32\x14.raftkv.peer.Message\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"%\n\x0eSnapshotResult\x12\x13\n\x0bmatch_index\x18\x01 \x01(\x04\x32\xe7\x02\n\x04Peer\x12\x34\n\x06Stream\x12\x12.raftkv.peer.Frame\x1a\x12.raftkv.peer.Frame(\x01\x30\x01\x12L\n\x0fInstallSnapshot\x12\x1a.raftkv.peer.SnapshotChunk\x1a\x1b.raftkv.peer.SnapshotResult(\x01\x12\x30\n\x04Meet\x12\x13.raftkv.peer.Roster\x1a\x13.raftkv.peer.Roster\x12V\n\rChangeMembers\x12!.raftkv.peer.ChangeMembersRequest\x1a\".raftkv.peer.ChangeMembersResponse\x12Q\n\x06HashKV\x12\".raftkv.etcdserverpb.HashKVRequest\x1a#.raftkv.etcdserverpb.HashKVResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftkv.pb.peer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROSTER']._serialized_start=60
-  _globals['_ROSTER']._serialized_end=145
-  _globals['_CHANGEMEMBERSREQUEST']._serialized_start=147
-  _globals['_CHANGEMEMBERSREQUEST']._serialized_end=233
-  _globals['_CHANGEMEMBERSRESPONSE']._serialized_start=235
-  _globals['_CHANGEMEMBERSRESPONSE']._serialized_end=353
-  _globals['_FRAME']._serialized_start=355
-  _globals['_FRAME']._serialized_end=476
-  _globals['_HELLO']._serialized_start=479
-  _globals['_HELLO']._serialized_end=620
-  _globals['_ENTRY']._serialized_start=623
-  _globals['_ENTRY']._serialized_end=805
-  _globals['_ENTRY_KIND']._serialized_start=759
-  _globals['_ENTRY_KIND']._serialized_end=805
-  _globals['_MEMBERSHIP']._serialized_start=807
-  _globals['_MEMBERSHIP']._serialized_end=901
-  _globals['_SNAPSHOTMETA']._serialized_start=903
-  _globals['_SNAPSHOTMETA']._serialized_end=991
-  _globals['_MESSAGE']._serialized_start=994
-  _globals['_MESSAGE']._serialized_end=1960
-  _globals['_PREVOTEREQUEST']._serialized_start=1962
-  _globals['_PREVOTEREQUEST']._serialized_end=2017
-  _globals['_PREVOTERESPONSE']._serialized_start=2019
-  _globals['_PREVOTERESPONSE']._serialized_end=2075
-  _globals['_VOTEREQUEST']._serialized_start=2077
-  _globals['_VOTEREQUEST']._serialized_end=2158
-  _globals['_VOTERESPONSE']._serialized_start=2160
-  _globals['_VOTERESPONSE']._serialized_end=2191
-  _globals['_APPENDREQUEST']._serialized_start=2193
-  _globals['_APPENDREQUEST']._serialized_end=2306
-  _globals['_APPENDRESPONSE']._serialized_start=2308
-  _globals['_APPENDRESPONSE']._serialized_end=2430
-  _globals['_HEARTBEATREQUEST']._serialized_start=2432
-  _globals['_HEARTBEATREQUEST']._serialized_end=2509
-  _globals['_HEARTBEATRESPONSE']._serialized_start=2511
-  _globals['_HEARTBEATRESPONSE']._serialized_end=2568
-  _globals['_INSTALLSNAPSHOT']._serialized_start=2570
-  _globals['_INSTALLSNAPSHOT']._serialized_end=2632
-  _globals['_TIMEOUTNOW']._serialized_start=2634
-  _globals['_TIMEOUTNOW']._serialized_end=2646
-  _globals['_RESIGNED']._serialized_start=2648
-  _globals['_RESIGNED']._serialized_end=2658
-  _globals['_PROPOSEREQUEST']._serialized_start=2660
-  _globals['_PROPOSEREQUEST']._serialized_end=2718
-  _globals['_PROPOSAL']._serialized_start=2720
-  _globals['_PROPOSAL']._serialized_end=2783
-  _globals['_PROPOSEREJECTED']._serialized_start=2785
-  _globals['_PROPOSEREJECTED']._serialized_end=2802
-  _globals['_READINDEXREQUEST']._serialized_start=2804
-  _globals['_READINDEXREQUEST']._serialized_end=2839
-  _globals['_READINDEXRESPONSE']._serialized_start=2841
-  _globals['_READINDEXRESPONSE']._serialized_end=2910
-  _globals['_TRANSFERLEADERSHIP']._serialized_start=2912
-  _globals['_TRANSFERLEADERSHIP']._serialized_end=2948
-  _globals['_SNAPSHOTCHUNK']._serialized_start=2950
-  _globals['_SNAPSHOTCHUNK']._serialized_end=3069
-  _globals['_SNAPSHOTRESULT']._serialized_start=3071
-  _globals['_SNAPSHOTRESULT']._serialized_end=3108
-  _globals['_PEER']._serialized_start=3111
-  _globals['_PEER']._serialized_end=3387
+  _globals['_ROSTER']._serialized_start=81
+  _globals['_ROSTER']._serialized_end=166
+  _globals['_CHANGEMEMBERSREQUEST']._serialized_start=168
+  _globals['_CHANGEMEMBERSREQUEST']._serialized_end=254
+  _globals['_CHANGEMEMBERSRESPONSE']._serialized_start=256
+  _globals['_CHANGEMEMBERSRESPONSE']._serialized_end=374
+  _globals['_FRAME']._serialized_start=376
+  _globals['_FRAME']._serialized_end=497
+  _globals['_HELLO']._serialized_start=500
+  _globals['_HELLO']._serialized_end=641
+  _globals['_ENTRY']._serialized_start=644
+  _globals['_ENTRY']._serialized_end=826
+  _globals['_ENTRY_KIND']._serialized_start=780
+  _globals['_ENTRY_KIND']._serialized_end=826
+  _globals['_MEMBERSHIP']._serialized_start=828
+  _globals['_MEMBERSHIP']._serialized_end=922
+  _globals['_SNAPSHOTMETA']._serialized_start=924
+  _globals['_SNAPSHOTMETA']._serialized_end=1012
+  _globals['_MESSAGE']._serialized_start=1015
+  _globals['_MESSAGE']._serialized_end=1981
+  _globals['_PREVOTEREQUEST']._serialized_start=1983
+  _globals['_PREVOTEREQUEST']._serialized_end=2038
+  _globals['_PREVOTERESPONSE']._serialized_start=2040
+  _globals['_PREVOTERESPONSE']._serialized_end=2096
+  _globals['_VOTEREQUEST']._serialized_start=2098
+  _globals['_VOTEREQUEST']._serialized_end=2179
+  _globals['_VOTERESPONSE']._serialized_start=2181
+  _globals['_VOTERESPONSE']._serialized_end=2212
+  _globals['_APPENDREQUEST']._serialized_start=2214
+  _globals['_APPENDREQUEST']._serialized_end=2327
+  _globals['_APPENDRESPONSE']._serialized_start=2329
+  _globals['_APPENDRESPONSE']._serialized_end=2451
+  _globals['_HEARTBEATREQUEST']._serialized_start=2453
+  _globals['_HEARTBEATREQUEST']._serialized_end=2530
+  _globals['_HEARTBEATRESPONSE']._serialized_start=2532
+  _globals['_HEARTBEATRESPONSE']._serialized_end=2589
+  _globals['_INSTALLSNAPSHOT']._serialized_start=2591
+  _globals['_INSTALLSNAPSHOT']._serialized_end=2653
+  _globals['_TIMEOUTNOW']._serialized_start=2655
+  _globals['_TIMEOUTNOW']._serialized_end=2667
+  _globals['_RESIGNED']._serialized_start=2669
+  _globals['_RESIGNED']._serialized_end=2679
+  _globals['_PROPOSEREQUEST']._serialized_start=2681
+  _globals['_PROPOSEREQUEST']._serialized_end=2739
+  _globals['_PROPOSAL']._serialized_start=2741
+  _globals['_PROPOSAL']._serialized_end=2804
+  _globals['_PROPOSEREJECTED']._serialized_start=2806
+  _globals['_PROPOSEREJECTED']._serialized_end=2823
+  _globals['_READINDEXREQUEST']._serialized_start=2825
+  _globals['_READINDEXREQUEST']._serialized_end=2860
+  _globals['_READINDEXRESPONSE']._serialized_start=2862
+  _globals['_READINDEXRESPONSE']._serialized_end=2931
+  _globals['_TRANSFERLEADERSHIP']._serialized_start=2933
+  _globals['_TRANSFERLEADERSHIP']._serialized_end=2969
+  _globals['_SNAPSHOTCHUNK']._serialized_start=2971
+  _globals['_SNAPSHOTCHUNK']._serialized_end=3090
+  _globals['_SNAPSHOTRESULT']._serialized_start=3092
+  _globals['_SNAPSHOTRESULT']._serialized_end=3129
+  _globals['_PEER']._serialized_start=3132
+  _globals['_PEER']._serialized_end=3491
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from raftkv.pb import rpc_pb2 as _rpc_pb2
 from raftkv.pb import store_pb2 as _store_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper

@@ -18,7 +18,11 @@ must be able to tell.
 Watches have streams of their own (`watch.py`); what they hear of is read by `watch_feed.py` and given out by `raftkv.watch`.
 Renewals of leases come on streams too (`lease.py`), and enter the log as what they are: writes.
 
-Not done: Auth, Lock, Election and the rest of Maintenance answer UNIMPLEMENTED. No TLS.
+Two alarms are raised by the nodes themselves, through the log: NOSPACE (`space.py`) and CORRUPT (`corruption.py`); what is refused
+while one is on, `limits.py` says. `snapshots.py` streams a state to a client, `restoring.py` makes a new cluster's data directory of it.
+
+Not done: Auth, Lock, Election and Downgrade answer UNIMPLEMENTED. No TLS. A defragmentation holds up its node for as long as it takes
+to write and read the state once.
 """
 
 from __future__ import annotations

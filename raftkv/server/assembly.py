@@ -20,7 +20,7 @@ from typing import Any
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from raftkv.config import ServerConfig
-from raftkv.errors import DataDirError, RequestError, StorageError
+from raftkv.errors import NO_LEADER, DataDirError, Outcome, RequestError, StorageError, Unavailable
 from raftkv.lease.validate import min_ttl_s
 from raftkv.node import Applier, Node, NodeConfig, flight_record, recover_raft
 from raftkv.node.events import Failed, PeerConnected, PeerDead, PeerLost, Received, SnapshotReceived
@@ -31,6 +31,7 @@ from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
 from raftkv.raft.types import NodeId
 from raftkv.server.cluster import ClusterService
+from raftkv.server.corruption import CorruptionCheck
 from raftkv.server.drill import DrillService
 from raftkv.server.drill_faults import DrillFaults, free_space, from_peers, log_files, to_peers
 from raftkv.server.flight import FlightService
@@ -42,12 +43,14 @@ from raftkv.server.limits import Limits
 from raftkv.server.maintenance import MaintenanceService
 from raftkv.server.membership import Acquaintances, dial_overrides, members_of, removed_error, roster_of
 from raftkv.server.services import Services
+from raftkv.server.space import SpaceAlarm
 from raftkv.server.store import BATCH_PATH, StoreService
 from raftkv.server.watch import WATCH_PATH, WatchService
 from raftkv.statemachine import Bootstrap, StateMachine
 from raftkv.statemachine.snapshot import verify_snapshot
 from raftkv.storage import DataDir, DataMark, FlightFile, PeerRecords, Wal, WalWriter
 from raftkv.transport import PeerTransport
+from raftkv.transport.hashes import ask_for_hash, hash_handlers
 from raftkv.watch import WatchLimits
 
 log = logging.getLogger("raftkv.server")
@@ -158,6 +161,7 @@ class Server:
             on_removed=lambda who: post(Failed(removed_error(data_dir.path, f"{who} says"))),
             roster=lambda: roster_of(self.node),
             lead=self._lead,
+            handlers=hash_handlers(lambda request, timeout_s: self._maintenance.hash_kv(request, timeout_s)),
             forget=peers.forget,
             on_failed=lambda error: post(Failed(error)),
             introduction=_introduction(data_dir.mark),
@@ -181,6 +185,9 @@ class Server:
         self._in_background(self._watch_leader(), "raftkv-health")
         self._in_background(self._watches.run(), "raftkv-watches")
         self._in_background(self._leases.run(), "raftkv-leases")
+        self._in_background(self._space_alarm().run(), "raftkv-space")
+        check = CorruptionCheck(self.node, interval_s=config.corrupt_check_time_s, ask=self._hash_of)
+        self._in_background(check.run(), "raftkv-corruption")
         gc.collect()
         gc.freeze()  # What exists now stays; a collection need not look at it again.
 
@@ -289,7 +296,7 @@ class Server:
             quota_bytes=config.quota_backend_bytes,
             alarms=lambda: self._machine.alarms,
         )
-        maintenance = MaintenanceService(self.node, snapshot_dir)
+        self._maintenance = MaintenanceService(self.node, snapshot_dir)
         self._store = StoreService(self.node, limits)
         hold_s = HOLD_BASE_S + 2 * config.election_timeout_ms / 1000
         self._leases = LeaseService(
@@ -306,7 +313,7 @@ class Server:
             self._store,
             self._leases,
             ClusterService(self.node, self._members),
-            maintenance,
+            self._maintenance,
             FlightService(self.node, config.name),
             *(() if self._drill is None else (DrillService(self.node, self._drill),)),
         )
@@ -324,7 +331,7 @@ class Server:
             self.node,
             {path: serve for service in services for path, serve in service.methods().items()},
             streams={WATCH_PATH: self._watches.watch, KEEP_ALIVE_PATH: self._leases.keep_alive},
-            many=maintenance.many(),
+            many=self._maintenance.many(),
             raw=frozenset({BATCH_PATH}),
             hold_s=hold_s,
         )
@@ -333,6 +340,24 @@ class Server:
         front.serve(rpcs.handlers, rest=rpcs)
         front.serve_with(lambda server: health_pb2_grpc.add_HealthServicer_to_server(self._health, server))
         return front
+
+    def _space_alarm(self) -> SpaceAlarm:
+        machine = self._machine
+        return SpaceAlarm(
+            self.node,
+            quota_bytes=self._config.quota_backend_bytes,
+            in_use=lambda: machine.bytes_in_use,
+            alarms=lambda: machine.alarms,
+        )
+
+    async def _hash_of(self, member: NodeId, revision: int, timeout_s: float) -> rpc_pb2.HashKVResponse:
+        """A member's HashKV, our own or a peer's."""
+        if member == self.node.raft.node_id:
+            return await self._maintenance.hash_kv(rpc_pb2.HashKVRequest(revision=revision), timeout_s)
+        address = self._transport.addresses().get(member)
+        if address is None:
+            raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
+        return await ask_for_hash(address, revision, timeout_s=timeout_s)
 
     async def _announce(self) -> None:
         """Tell the cluster this member's name and client URLs, once it is known where they differ (etcd: publish)."""

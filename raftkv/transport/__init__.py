@@ -18,7 +18,7 @@ an older copy of it back, is told so and must not vote; the node notes that in i
 
 Beside the streams there are two calls (`roster.py`): nodes that miss each other exchange the member tables that they have applied, so
 that one which was removed while it was away is told, and one that was left behind learns of the new members; and a change of the
-members is passed on to the leader.
+members is passed on to the leader. And one in `hashes.py`: the leader asks for a peer's HashKV.
 
 Not done: TLS between peers.
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class PeerTransport:
         on_removed: called when a peer says that we are no member any more; says who.
         roster: the member table as this node has applied it.
         lead: carries a change of the members out, if this node leads.
+        handlers: of further calls that peers may make, by path.
         on_failed: called when a task of ours has died: a bug, and the node must not go on half deaf.
         forget: called, on another thread, with members that were removed.
         introduction: what peers are told of our data, in a Hello's fields.
@@ -93,6 +94,7 @@ class PeerTransport:
         on_removed: Callable[[str], None] = lambda _: None,
         roster: Callable[[], peer_pb2.Roster] | None = None,
         lead: Lead | None = None,
+        handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]] | None = None,
         forget: Callable[[Collection[NodeId]], None] = lambda _: None,
         on_failed: Callable[[BaseException], None] = _crash,
         introduction: peer_pb2.Hello,
@@ -130,7 +132,7 @@ class PeerTransport:
         self._witnesses: set[asyncio.Task[None]] = set()
         self._dialers: dict[NodeId, asyncio.Task[None]] = {}
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        self._server.add_generic_rpc_handlers((_PeerHandlers(self, self._rosters),))
+        self._server.add_generic_rpc_handlers((_PeerHandlers(self, {**self._rosters.handlers(), **(handlers or {})}),))
 
     async def listen(self, urls: Sequence[str]) -> None:
         """Accept peers from now on.
@@ -245,6 +247,10 @@ class PeerTransport:
         if link is None:
             raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
         return await forward_change(link.address, self._cluster_id, change, timeout_s=timeout_s)
+
+    def addresses(self) -> dict[NodeId, str]:
+        """Every peer: where it is dialed."""
+        return {node: link.address for node, link in self._links.items()}
 
     def unreachable(self) -> dict[str, str]:
         """Peers without a stream: name and address, and why."""
@@ -441,7 +447,7 @@ class PeerTransport:
 class _PeerHandlers(grpc.GenericRpcHandler):
     """Routes the RPCs of the peer service."""
 
-    def __init__(self, transport: PeerTransport, rosters: Rosters) -> None:
+    def __init__(self, transport: PeerTransport, others: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             STREAM_PATH: grpc.stream_stream_rpc_method_handler(
                 transport.accept_stream,
@@ -453,7 +459,7 @@ class _PeerHandlers(grpc.GenericRpcHandler):
                 request_deserializer=peer_pb2.SnapshotChunk.FromString,
                 response_serializer=peer_pb2.SnapshotResult.SerializeToString,
             ),
-            **rosters.handlers(),
+            **others,
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
