@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raftkv import aio, errors
     from raftkv.client import (
+        Alarm,
         AsyncClient,
         Client,
         CompactResult,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Alarm",
     "AsyncClient",
     "Cancelled",
     "Client",

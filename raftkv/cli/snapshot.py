@@ -7,19 +7,14 @@ Source: grammar, checks, texts and exit codes are etcdctl 3.4's. The files are n
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from raftkv.cli.exits import Exit, Failure, bad_arguments
 from raftkv.cli.lazy import CliCommand, Lazy, LazyGroup
 from raftkv.cli.options import flag, settings_of
-from raftkv.pb import rpc_pb2
+from raftkv.errors import DataLoss
 
 SAVE_EXAMPLES = "raftkv --endpoints 10.0.0.1:2379 snapshot save backup.db\n"
 STATUS_EXAMPLES = "raftkv snapshot status backup.db -w table\n"
@@ -28,8 +23,6 @@ raftkv snapshot restore backup.db --name n1 --data-dir n1.raftkv --initial-clust
     --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
     --initial-advertise-peer-urls http://10.0.0.1:2380
 """
-BLOCK_BYTES = 512
-DIGEST_BYTES = hashlib.sha256().digest_size
 
 snapshot = LazyGroup(
     "snapshot",
@@ -60,48 +53,21 @@ def save(ctx: click.Context, arguments: tuple[str, ...]) -> None:
         )
 
     from raftkv.cli.rpc import Connection
+    from raftkv.client.snapshot_file import SnapshotFile, written_whole
 
     path = Path(arguments[0])
-    part = Path(f"{path}.part")
     try:
-        with open(part, "wb", opener=_private) as file, Connection(settings) as connection:
-            write_snapshot(file, connection.snapshot())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with written_whole(path) as file, Connection(settings) as connection:
+            whole = SnapshotFile(file)
+            for response in connection.snapshot():
+                whole.write(response.blob)
+            whole.finish()
     except OSError as error:
         what = (error.strerror or str(error)).lower()
-        raise Failure(f"could not open {part} (open {part}: {what})", Exit.CANCELED) from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
+        raise Failure(f"could not open {path}.part (open {path}.part: {what})", Exit.CANCELED) from None
+    except DataLoss as error:
+        raise Failure(error.message, Exit.CANCELED) from None
     click.echo(f"Snapshot saved at {path}")
-
-
-def write_snapshot(file: BinaryIO, responses: Iterator[rpc_pb2.SnapshotResponse]) -> None:
-    """Write what a server sends, and hold the digest at its end against it.
-
-    Raises:
-        Failure: it is not all of it, or not what was sent.
-    """
-    digest = hashlib.sha256()
-    size = 0
-    tail = b""  # What may turn out to be the digest.
-    for response in responses:
-        file.write(response.blob)
-        size += len(response.blob)
-        tail += response.blob
-        digest.update(tail[:-DIGEST_BYTES])
-        tail = tail[-DIGEST_BYTES:]
-    if size % BLOCK_BYTES != DIGEST_BYTES:
-        raise Failure(f"sha256 checksum not found [bytes: {size}]", Exit.CANCELED)
-    if digest.digest() != tail:
-        raise Failure("the snapshot was damaged on its way: its digest is another", Exit.CANCELED)
-
-
-def _private(path: str, flags: int) -> int:
-    """Whoever reads a snapshot reads every value."""
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 @click.command("status", cls=CliCommand, examples=STATUS_EXAMPLES)

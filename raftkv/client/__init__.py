@@ -32,6 +32,9 @@ may be sent twice (`pool.py`).
 **Watches** have a connection of their own (`watch_pool.py`). Where a watch is, and what it asks the next server for when one
 fails, is decided without a socket (`watch_cursor.py`); a task follows the servers (`watching.py`).
 
+**Maintenance**: alarms, defragmentation and snapshots (`maintenance.py`); a snapshot has a connection of its own, and its file is whole
+or does not exist (`snapshot_file.py`).
+
 Not done: leases and locks. No TLS and no users and passwords. Descending and otherwise sorted
 ranges come in one answer, not in pages. An async client does not survive a fork, a sync one does.
 """
@@ -40,6 +43,7 @@ from __future__ import annotations
 
 from raftkv.client.asynchronous import AsyncClient, AsyncRange, AsyncTxn
 from raftkv.client.limits import Limits
+from raftkv.client.maintenance import Alarm, AsyncMaintenance, Maintenance
 from raftkv.client.synchronous import Client, Range, Txn, connect
 from raftkv.client.transaction import Condition, KeyReference, TxnOperation
 from raftkv.client.values import (
@@ -58,7 +62,9 @@ from raftkv.client.watching import AsyncWatch
 from raftkv.client.watching_sync import Watch
 
 __all__ = [
+    "Alarm",
     "AsyncClient",
+    "AsyncMaintenance",
     "AsyncRange",
     "AsyncTxn",
     "AsyncWatch",
@@ -70,6 +76,7 @@ __all__ = [
     "KeyReference",
     "KeyValue",
     "Limits",
+    "Maintenance",
     "Member",
     "PutResult",
     "Range",

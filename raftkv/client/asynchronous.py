@@ -17,6 +17,7 @@ from raftkv.client.address import parse_endpoints
 from raftkv.client.calls import Key, Sort, Value
 from raftkv.client.engine import Engine, closed_error
 from raftkv.client.limits import Limits
+from raftkv.client.maintenance import AsyncMaintenance, Target
 from raftkv.client.operation import Operation, T
 from raftkv.client.pages import Pages
 from raftkv.client.synchronous import DEFAULT_TIMEOUT_S, checked_timeout
@@ -209,6 +210,15 @@ class AsyncClient:
             FailedPrecondition: the one asked does not lead, or `member` is no voting member.
         """
         await self._ask(calls.move_leader(member), endpoint, timeout)
+
+    @property
+    def maintenance(self) -> AsyncMaintenance:
+        """Alarms, defragmentation."""
+        return AsyncMaintenance(self)
+
+    async def snapshot(self, target: Target, *, endpoint: str | None = None, timeout: float | None = None) -> int:
+        """Save a snapshot of the cluster's data to a path or an open binary file; `raftkv snapshot restore` takes it."""
+        return await self.maintenance.snapshot(target, endpoint=endpoint, timeout=timeout)
 
     async def close(self) -> None:
         """Close the connections. Idempotent; whatever is called afterwards raises `Cancelled`, "the client is closed"."""

@@ -115,6 +115,11 @@ class Connection:
         """Begin a call with streams of encoded messages both ways."""
         return self._channel.stream_stream(path)(metadata=metadata)
 
+    def responses(self, path: str, request: bytes) -> grpc.aio.UnaryStreamCall[bytes, bytes]:
+        """Begin a call with many encoded responses to one encoded request."""
+        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(path)
+        return method(request)
+
     async def _call(self, method: Any, request: bytes, timeout: float, parse: Any) -> Any:
         try:
             return parse(await method(request, timeout=timeout))

@@ -14,6 +14,7 @@ from raftkv.client import calls
 from raftkv.client.address import parse_endpoints
 from raftkv.client.calls import Key, Sort, Value
 from raftkv.client.limits import Limits
+from raftkv.client.maintenance import Maintenance, Target
 from raftkv.client.operation import Operation, T
 from raftkv.client.pages import Pages
 from raftkv.client.runner import Runner
@@ -288,6 +289,26 @@ class Client:
             FailedPrecondition: the one asked does not lead, or `member` is no voting member.
         """
         self._ask(calls.move_leader(member), endpoint, timeout)
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """Alarms, defragmentation."""
+        return Maintenance(self)
+
+    def snapshot(self, target: Target, *, endpoint: str | None = None, timeout: float | None = None) -> int:
+        """Save a snapshot of the cluster's data, as one member has them, for `raftkv snapshot restore`; returns its size in bytes.
+
+        Args:
+            target: a path, which gets it whole or not at all; or an open binary file.
+            endpoint: the member to ask; without it, the first that can be reached.
+            timeout: seconds, for every wait for the member; the whole may take longer.
+
+        Raises:
+            ResourceExhausted: the member has no room for a copy of its state, or too many are being taken.
+            DataLoss: it did not arrive as it was sent.
+            OSError: the file cannot be written.
+        """
+        return self.maintenance.snapshot(target, endpoint=endpoint, timeout=timeout)
 
     def close(self) -> None:
         """Close the connections. Idempotent; whatever is called afterwards raises `Cancelled`, "the client is closed"."""
