@@ -29,6 +29,10 @@ COMMANDS = {
     "snapshot": Lazy(module="raftkv.cli.snapshot", name="snapshot", help="Save, check and restore snapshots."),
     "defrag": Lazy(module="raftkv.cli.maintenance", name="defrag", help="Give free pages back to the file system."),
     "alarm": Lazy(module="raftkv.cli.maintenance", name="alarm", help="List and end alarms."),
+    "check": Lazy(module="raftkv.cli.check", name="check", help="Is the cluster fast enough?"),
+    "make-mirror": Lazy(
+        module="raftkv.cli.mirror", name="make_mirror", help="Copy keys to another cluster, and follow."
+    ),
     "why": Lazy(module="raftkv.cli.why", name="why", help="Why leadership changed: cause, evidence, votes, outage."),
     "serve": Lazy(
         module="raftkv.cli.serve", name="serve", help="Run a server (a node).", extra=EXTRA_BY_COMMAND["serve"]
