@@ -42,7 +42,7 @@ class Limits:
         validate.check_command(command, self.txn_ops_max)
         if command.ByteSize() > self.request_bytes_max:
             raise InvalidArgument(REQUEST_TOO_LARGE)
-        if not command.HasField("range") and not (command.HasField("txn") and is_readonly(command.txn)):
+        if self.alarms() and not _only_reads(command):
             self._check_sound()
         if _puts_something(command):
             self.check_room(node)
@@ -64,7 +64,8 @@ class Limits:
             raise DataLoss(CORRUPT)
 
     def _is_on(self, kind: int) -> bool:
-        return any(alarm.kind == kind for alarm in self.alarms())
+        alarms = self.alarms()
+        return bool(alarms) and any(alarm.kind == kind for alarm in alarms)  # As a rule there is none.
 
 
 def _nesting(request: rpc_pb2.TxnRequest) -> int:
@@ -78,6 +79,10 @@ def _nesting(request: rpc_pb2.TxnRequest) -> int:
         ),
         default=0,
     )
+
+
+def _only_reads(command: store_pb2.Command) -> bool:
+    return command.HasField("range") or (command.HasField("txn") and is_readonly(command.txn))
 
 
 def _puts_something(command: store_pb2.Command) -> bool:

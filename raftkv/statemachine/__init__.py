@@ -24,7 +24,8 @@ state: `StateMachine.hash_kv` is how the nodes check that.
     answers      one command to its answer           uncommitted  what came since the last commit
     sessions     clients' writes, each once          config       Bootstrap, StoreLimits
     snapshot     sealed files, swapping one in       members      the member table
-    alarms       what is wrong with a member
+    export       a sealed file for a client          alarms       what is wrong with a member
+    restoring    and back: the state of a new cluster
 
 Not done: auth (it will be records here); a bound on the number of origins remembered (some
 bytes for every member there ever was); a snapshot of a large state copies all of it, never a difference.
