@@ -6,6 +6,7 @@ Source: grammar, texts and exit codes are etcdctl 3.4's.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -22,6 +23,7 @@ DEFRAG_EXAMPLES = """
 raftkv defrag                                   the first server given
 raftkv defrag --cluster                         every member, one after the other
 raftkv defrag --cluster --command-timeout 1m    a large database takes its time
+raftkv defrag --data-dir n1.raftkv              of a server that does not run
 """
 
 alarm = LazyGroup(
@@ -77,14 +79,20 @@ def alarm_disarm(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 
 @click.command("defrag", cls=CliCommand, examples=DEFRAG_EXAMPLES, shared_options=CLUSTER)
 @click.argument("arguments", nargs=-1, metavar="")
+@click.option("--data-dir", default="", metavar="DIR", help="This data directory, which no server uses, and no server.")
 @click.pass_context
-def defrag(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+def defrag(ctx: click.Context, arguments: tuple[str, ...], data_dir: str) -> None:
     """Give the free pages of each server's database back to its file system, one server after the other.
 
     A server answers nothing else meanwhile; one that leads hands leadership over first.
     """
-    settings = endpoints_of(ctx, settings_of(ctx))
     del arguments  # etcdctl ignores them.
+    if data_dir:
+        from raftkv.server.restoring import defragment_data_dir
+
+        defragment_data_dir(Path(data_dir))
+        return
+    settings = endpoints_of(ctx, settings_of(ctx))
 
     from raftkv.cli.rpc import Connection
 

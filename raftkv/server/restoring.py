@@ -1,6 +1,6 @@
-"""`raftkv snapshot restore`: from a saved snapshot to the data directory of a member of a new cluster.
+"""What is done to a data directory without a node: `raftkv snapshot restore` makes one, `raftkv defrag --data-dir` rewrites its state.
 
-Everything is made under another name beside it, and takes its own in one rename: a crash before leaves a hidden directory that
+From a saved snapshot to the data directory of a member of a new cluster: everything is made under another name beside it, and takes its own in one rename: a crash before leaves a hidden directory that
 nobody will start a node on, and no data directory.
 
 What may not live here: what is in the file (`raftkv.statemachine.restoring`).
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from raftkv.config import ServerConfig
 from raftkv.errors import DataDirError
-from raftkv.statemachine import Bootstrap
+from raftkv.statemachine import Bootstrap, StateMachine
 from raftkv.statemachine.restoring import restore_state
 from raftkv.statemachine.snapshot import disk_errors, sync_directory
 from raftkv.storage import DataDir, Identity
@@ -53,3 +53,23 @@ def restore(path: Path, config: ServerConfig, *, skip_hash_check: bool = False) 
             raise
         sync_directory(parent)
     return identity
+
+
+def defragment_data_dir(path: Path) -> None:
+    """Give the free pages of a data directory's state back to the file system. No node may use it meanwhile.
+
+    Raises:
+        DataDirError: in use, or no data directory.
+        CorruptionError, DiskFullError, StorageError: nothing has changed.
+    """
+    if not path.is_dir():
+        raise DataDirError(f"{path} is not a data directory of raftkv: there is none")
+    data_dir = DataDir.open(path, create=None)
+    try:
+        machine = StateMachine.open(data_dir.state_path)
+        try:
+            machine.defragment()
+        finally:
+            machine.close()
+    finally:
+        data_dir.close()

@@ -275,3 +275,23 @@ def test_an_export_is_found_again_in_its_file(small: Path) -> None:
     assert export.is_sealed
     assert small.stat().st_size % 512 == 32
     assert export.data_bytes <= small.stat().st_size - 32 - 16
+
+
+def test_a_data_directory_that_no_node_uses_is_defragmented(small: Path, tmp_path: Path) -> None:
+    where = config(tmp_path / "data")
+    restore(small, where)
+    machine = StateMachine.open(where.data_dir / "state")
+    before = machine.hash_kv()
+    machine.close()
+
+    assert raftkv("defrag", "--data-dir", str(where.data_dir)).returncode == 0
+
+    held = DataDir.open(where.data_dir, create=None)
+    in_use = raftkv("defrag", "--data-dir", str(where.data_dir))
+    held.close()
+    assert (in_use.returncode, "is in use by process" in in_use.stderr) == (1, True)
+    assert raftkv("defrag", "--data-dir", str(tmp_path / "nowhere")).returncode == 1
+    assert not (tmp_path / "nowhere").exists()
+    machine = StateMachine.open(where.data_dir / "state")
+    assert machine.hash_kv() == before
+    machine.close()
