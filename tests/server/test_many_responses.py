@@ -12,8 +12,9 @@ import pytest
 from raftkv.errors import ResourceExhausted
 from raftkv.pb import rpc_pb2
 from raftkv.server import services
+from raftkv.server.front import CHOICE, Front
 from raftkv.server.services import Services
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 PATH = "/etcdserverpb.Maintenance/Snapshot"
 
@@ -39,17 +40,24 @@ async def refuses(_request: Any) -> AsyncGenerator[rpc_pb2.SnapshotResponse, Non
     raise ResourceExhausted("etcdserver: too many requests")
 
 
+@pytest.fixture(params=["no", "yes"], ids=["grpcio", "pygrpc-native"], autouse=True)
+def served_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CHOICE, request.param)
+
+
 @asynccontextmanager
 async def call_of(serve: Any) -> AsyncIterator[Any]:
     """One call of a client to a server that serves this method so. No node is asked for anything."""
-    server = grpc.aio.server()
+    front = Front([])
     node: Any = None
-    server.add_generic_rpc_handlers((Services(node, {}, many={PATH: serve}, raw=frozenset(), hold_s=1.0),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    rpcs = Services(node, {}, many={PATH: serve}, raw=frozenset(), hold_s=1.0)
+    front.serve(rpcs.handlers, rest=rpcs)
+    address = f"127.0.0.1:{free_port()}"
+    front.listen([f"http://{address}"], flag="--listen-client-urls")
+    await front.start()
+    async with grpc.aio.insecure_channel(address) as channel:
         yield channel.unary_stream(PATH)(b"")
-    await server.stop(grace=None)
+    await front.stop(None)
 
 
 async def ending(call: Any) -> grpc.StatusCode:
