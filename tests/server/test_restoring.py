@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from raftkv.config import ServerConfig
-from raftkv.errors import ConfigError, CorruptionError, DataDirError, RaftkvError, StorageError
+from raftkv.errors import ConfigError, CorruptionError, DataDirError, RaftkvError, SessionExpired, StorageError
 from raftkv.lab.cluster import LocalCluster
-from raftkv.pb import rpc_pb2
+from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.restoring import restore
 from raftkv.statemachine import StateMachine
 from raftkv.statemachine.export import export_chunks, read_export
@@ -26,6 +26,7 @@ from tests.server.test_etcdctl import etcdctl
 from tests.statemachine.support import BOOTSTRAP, apply, open_machine, put
 
 MAINTENANCE = "etcdserverpb.Maintenance"
+LEASE = 77
 
 
 def raftkv(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -130,6 +131,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("small")
     machine = open_machine(directory / "state")
     apply(machine, *(put(b"k%d" % number, b"v" * 100) for number in range(200)))
+    alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=1, alarm=rpc_pb2.NOSPACE)
+    (_, opened, _) = apply(
+        machine,
+        store_pb2.Command(lease_grant=rpc_pb2.LeaseGrantRequest(ID=LEASE, TTL=3600)),
+        store_pb2.Command(open_session=store_pb2.OpenSessionRequest()),
+        store_pb2.Command(alarm=store_pb2.AlarmChange(request=alarm)),
+    )
+    in_session = put(b"leased", b"v", lease=LEASE)
+    in_session.session, in_session.sequence = opened.session, 1
+    apply(machine, in_session)
     machine.snapshot_to(directory / "sealed")
     machine.close()
     path = directory / "small.db"
@@ -162,9 +173,28 @@ def test_a_restored_directory_belongs_to_the_new_member_and_has_the_old_data(sma
     assert machine.cluster_id == wanted.cluster_id
     assert machine.members == wanted.initial_members()
     assert machine.membership == wanted.initial_membership()
-    assert machine.applied_index == 1
-    assert machine.revision == 201
+    assert machine.applied_index == 3
+    assert machine.revision == 202
     assert not machine.is_applied(1, 1, 1), "what the old members proposed means nothing here"
+    assert machine.alarms == ()
+    lease = machine.leases.time_to_live(rpc_pb2.LeaseTimeToLiveRequest(ID=LEASE, keys=True))
+    assert (lease.grantedTTL, list(lease.keys)) == (3600, [b"leased"])
+    assert not list((wanted.data_dir / "state").glob("incoming*"))
+    machine.close()
+
+
+def test_a_session_of_the_old_cluster_is_unknown_in_the_new_one(small: Path, tmp_path: Path) -> None:
+    first = open_machine(tmp_path / "first")  # Its first session has the id of the first one in the snapshot's cluster.
+    (opened,) = apply(first, store_pb2.Command(open_session=store_pb2.OpenSessionRequest()))
+    first.close()
+    restore(small, config(tmp_path / "data"))
+    machine = StateMachine.open(tmp_path / "data" / "state")
+    again = put(b"leased", b"v")
+    again.session, again.sequence = opened.session, 1
+
+    (answer,) = apply(machine, again)
+
+    assert isinstance(answer, SessionExpired)
     machine.close()
 
 
