@@ -94,8 +94,15 @@ def status(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 @click.option("--data-dir", default="", metavar="DIR", help="Data directory to make.  [default: NAME.raftkv]")
 @click.option("--name", default="default", metavar="NAME", help="This member's name.  [default: default]")
 @click.option("--initial-cluster", default="", metavar="NAME=URL,...", help="All members.  [default: this one alone]")
-@click.option("--initial-cluster-token", default="", metavar="TOKEN", help="Tells clusters apart.")
-@click.option("--initial-advertise-peer-urls", default="", metavar="URLS", help="Where peers will reach this member.")
+@click.option(
+    "--initial-cluster-token", default="", metavar="TOKEN", help="Not the old cluster's.  [default: that of `serve`]"
+)
+@click.option(
+    "--initial-advertise-peer-urls",
+    default="",
+    metavar="URLS",
+    help="Where peers will reach this member.  [default: that of `serve`]",
+)
 @flag("--skip-hash-check", help="Do without the digest: for a data.mdb copied out of a data directory.")
 @click.pass_context
 def restore(

@@ -135,3 +135,19 @@ def test_a_snapshot_that_does_not_fit_leaves_no_file(small_disk: Path, tmp_path:
     assert not (small_disk / "snapshot").exists()
     apply(machine, put(b"more"))
     machine.close()
+
+
+def test_a_defragmentation_that_does_not_fit_changes_nothing(small_disk: Path) -> None:
+    machine = open_machine(small_disk / "state", map_bytes=1 << 26)
+    apply(machine, *[put(b"k%d" % number, b"x" * 100_000) for number in range(25)])
+
+    with pytest.raises(DiskFullError):
+        machine.defragment()
+
+    assert not list((small_disk / "state").glob("incoming*"))
+    assert get(machine, b"k24") == b"x" * 100_000
+    apply(machine, put(b"more"))
+    machine.commit()
+    machine = crash_and_reopen(machine, small_disk / "state", map_bytes=1 << 26)
+    assert len(everything(machine)) == 26
+    machine.close()
