@@ -24,6 +24,8 @@ MAINTENANCE = "etcdserverpb.Maintenance"
 GET, ACTIVATE, DEACTIVATE = 0, 1, 2
 NONE, NOSPACE, CORRUPT = 0, 1, 2
 MEBIBYTE = 1 << 20
+PATIENCE_S = 60.0
+"""For what several nodes do by and by, on a busy machine."""
 NO_SPACE = Failed("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded")
 CORRUPT_CLUSTER = Failed("DATA_LOSS", "etcdserver: corrupt cluster")
 
@@ -169,17 +171,17 @@ def test_a_database_beyond_its_quota_has_all_refuse_puts_until_there_is_room(ser
         api.call(MAINTENANCE, "HashKV", rpc_pb2.HashKVRequest())  # Commits: sizes are those of the file.
         assert count < 200
     assert refusal == NO_SPACE
-    wait_until(lambda: [one.alarm for one in alarm(api).alarms] == [NOSPACE])
+    wait_until(lambda: [one.alarm for one in alarm(api).alarms] == [NOSPACE], timeout_s=PATIENCE_S)
 
     disarm(api)  # By hand, while nothing has changed: it comes back.
     assert api.put(b"k", b"v") == NO_SPACE
-    wait_until(lambda: [one.alarm for one in alarm(api).alarms] == [NOSPACE])
+    wait_until(lambda: [one.alarm for one in alarm(api).alarms] == [NOSPACE], timeout_s=PATIENCE_S)
 
     deleted = api.kv(rpc_pb2.DeleteRangeRequest(key=b"k", range_end=b"l"))
     assert deleted.deleted == count
     compacted = api.kv(rpc_pb2.CompactionRequest(revision=deleted.header.revision, physical=True))
     assert not isinstance(compacted, Failed)
-    wait_until(lambda: not alarm(api).alarms)
+    wait_until(lambda: not alarm(api).alarms, timeout_s=PATIENCE_S)
     assert not isinstance(api.put(b"k", b"v"), Failed)
     api.close()
 
@@ -308,16 +310,22 @@ def test_the_node_whose_data_differ_is_found_and_writes_are_refused_until_it_is_
         falsify_last_write(cluster.data_path("n3") / "state", b"k", b"wrong")
         cluster.start()
         cluster.wait_ready()
-        wait_until(lambda: not isinstance(apis["n3"].get(b"k"), Failed))
+        wait_until(lambda: not isinstance(apis["n3"].get(b"k"), Failed), timeout_s=PATIENCE_S)
         wrong = apis["n3"].get(b"k").header.member_id
 
-        wait_until(lambda: [(one.memberID, one.alarm) for one in alarm(apis["n1"]).alarms] == [(wrong, CORRUPT)])
+        raised = [(wrong, CORRUPT)]
+        wait_until(
+            lambda: [(one.memberID, one.alarm) for one in alarm(apis["n1"]).alarms] == raised, timeout_s=PATIENCE_S
+        )
         assert apis["n1"].put(b"k", b"v") == CORRUPT_CLUSTER
         assert apis["n1"].get(b"k").kvs[0].value == b"right"
 
         removed = rpc_pb2.MemberRemoveRequest(ID=wrong)
-        wait_until(lambda: not isinstance(apis["n1"].call("etcdserverpb.Cluster", "MemberRemove", removed), Failed))
-        wait_until(lambda: not isinstance(apis["n1"].put(b"k", b"v"), Failed))
+        wait_until(
+            lambda: not isinstance(apis["n1"].call("etcdserverpb.Cluster", "MemberRemove", removed), Failed),
+            timeout_s=PATIENCE_S,
+        )
+        wait_until(lambda: not isinstance(apis["n1"].put(b"k", b"v"), Failed), timeout_s=PATIENCE_S)
         assert not alarm(apis["n1"]).alarms
         for api in apis.values():
             api.close()
