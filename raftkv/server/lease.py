@@ -110,6 +110,7 @@ class LeaseService:
         return await self._submit(store_pb2.Command(lease_grant=granted), hold_s)
 
     async def revoke(self, request: rpc_pb2.LeaseRevokeRequest, hold_s: float) -> Any:
+        self._limits.check_sound()
         return await self._submit(store_pb2.Command(lease_revoke=request), hold_s)
 
     async def time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest, hold_s: float) -> Any:

@@ -43,7 +43,7 @@ class Limits:
         if command.ByteSize() > self.request_bytes_max:
             raise InvalidArgument(REQUEST_TOO_LARGE)
         if self.alarms() and not _only_reads(command):
-            self._check_sound()
+            self.check_sound()
         if _puts_something(command):
             self.check_room(node)
 
@@ -55,11 +55,12 @@ class Limits:
         Raises:
             DataLoss, ResourceExhausted: see `check`.
         """
-        self._check_sound()
+        self.check_sound()
         if node.bytes_in_use > self.quota_bytes or self._is_on(rpc_pb2.NOSPACE):
             raise ResourceExhausted(NO_SPACE)
 
-    def _check_sound(self) -> None:
+    def check_sound(self) -> None:
+        """Raises DataLoss: a member's data differs from the others', and nothing may be written."""
         if self._is_on(rpc_pb2.CORRUPT):
             raise DataLoss(CORRUPT)
 

@@ -101,6 +101,11 @@ def test_what_an_alarm_refuses_is_what_it_refuses_in_etcd(nodes: dict[str, Api],
                 assert isinstance(found, Failed) == isinstance(expected, Failed), (request, found)
                 assert found == expected or not isinstance(expected, Failed), (request, found)
         assert (kind == CORRUPT) == (theirs[-1] == CORRUPT_CLUSTER)
+        for name, lease in (
+            ("LeaseGrant", rpc_pb2.LeaseGrantRequest(TTL=60)),
+            ("LeaseRevoke", rpc_pb2.LeaseRevokeRequest(ID=0x5EA5E)),
+        ):
+            assert nodes["n2"].call("etcdserverpb.Lease", name, lease) == etcd.call("etcdserverpb.Lease", name, lease)
         compaction = rpc_pb2.CompactionRequest(revision=1)
         assert (etcd.kv(compaction) == CORRUPT_CLUSTER) == (nodes["n2"].kv(compaction) == CORRUPT_CLUSTER)
 
