@@ -54,4 +54,6 @@ def of_mocha(path: Path) -> Results:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:REASON_CHARACTERS_MAX]
+    """Beginning and end: what went wrong stands in one of them."""
+    line, half = " ".join(text.split()), REASON_CHARACTERS_MAX // 2
+    return line if len(line) <= REASON_CHARACTERS_MAX else f"{line[:half]} ... {line[-half:]}"

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,8 @@ def front(endpoint: str, certificate: Certificate) -> Iterator[str]:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(_pass_on(reader, server_writer), _pass_on(server_reader, writer))
+        with suppress(asyncio.CancelledError):  # The front ends.
+            await asyncio.gather(_pass_on(reader, server_writer), _pass_on(server_reader, writer))
 
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

@@ -68,7 +68,9 @@ class Pair:
         """Send a step to both, and compare the answers; every so often, and before what watches must not miss, the watches."""
         self.run.sent.append(step)
         try:
-            if step.is_compaction or len(self.run.sent) % WATCHES_COMPARED_EVERY == 0:
+            if step.is_compaction:
+                self._watches.before_compaction(self.revision)
+            elif len(self.run.sent) % WATCHES_COMPARED_EVERY == 0:
                 self._watches.compare(self.revision)
             self.run.difference = self._watch(step) if step.service == WATCH else self._call(step)
         except WatchDiffers as error:
