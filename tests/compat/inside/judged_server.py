@@ -8,7 +8,6 @@ examples stop two nodes of three each: a few of them will do.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import etcd3
 from hypothesis import HealthCheck, settings
