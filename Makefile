@@ -43,8 +43,9 @@ format: $(STAMP) ## Rewrite files in our format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## Puts a second and latency, beside etcd's where `etcd` is on the PATH
-	$(BIN)/python -m benchmarks.throughput $(ARGS)
+BENCH ?= throughput $(if $(shell command -v etcd),--against etcd)
+bench: $(STAMP) ## Puts a second of 1,000 callers, beside etcd's where it is installed; BENCH="growth --keys 10000,100000": another
+	$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 nemesis: $(STAMP) ## Break three real nodes at random and judge what clients saw: ROUNDS=20 SEED=1
 	$(BIN)/python -m tests.nemesis --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1) $(ARGS)

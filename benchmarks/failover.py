@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -31,6 +29,7 @@ from benchmarks.failover_faults import FAULTS, Fault
 from benchmarks.failover_load import BackgroundLoad, full_rate
 from benchmarks.failover_plot import plot
 from benchmarks.failover_systems import System
+from benchmarks.systems import against_option, chosen, described, json_option, note, preamble
 
 ACKNOWLEDGED_BEFORE = 50
 WARM_S = 0.5
@@ -210,9 +209,8 @@ def summary(rounds: Sequence[Round]) -> list[dict[str, Any]]:
 
 def report(result: dict[str, Any]) -> str:
     """The result for people."""
-    described = "  ".join(f"{key} {value}" for key, value in result["machine"].items())
     lines = [
-        f"machine: {described}",
+        described(result),
         "the longest time without an acknowledged write, ms; one put in flight, 200 ms each, endpoints in turn",
         "",
         _table_line(
@@ -243,11 +241,6 @@ def _table_line(cells: Sequence[object]) -> str:
     return f"{load:<5}{fault:<46}{system:<8}" + "".join(f"{figure:>8}" for figure in figures)
 
 
-def note(text: str) -> None:
-    """Progress goes to standard error."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def possible(faults: Sequence[str]) -> list[str]:
     """Leave out what this machine cannot do, and say so by name."""
     found = []
@@ -261,7 +254,7 @@ def possible(faults: Sequence[str]) -> list[str]:
 
 
 @click.command()
-@click.option("--against", type=click.Choice(["etcd"]), default=None, help="Measure this one beside raftkv.")
+@against_option
 @click.option(
     "--fault", "faults", multiple=True, type=click.Choice(list(FAULTS)), help="Repeatable.  [default: all of them]"
 )
@@ -269,28 +262,31 @@ def possible(faults: Sequence[str]) -> list[str]:
 @click.option(
     "--load", "loads", multiple=True, type=click.Choice(["idle", "half"]), help="Repeatable.  [default: both]"
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def main(against: str | None, faults: tuple[str, ...], rounds: int, loads: tuple[str, ...], as_json: bool) -> None:
-    """Measure the outage by fault."""
-    if against and shutil.which(against) is None:
-        raise click.ClickException(f"no {against} on the PATH")
+    r"""Measure the outage by fault.
+
+    \b
+    python -m benchmarks.failover --fault kill --fault sigstop --load idle
+    python -m benchmarks.failover --against etcd --rounds 20
+    """
+    names_of_systems = chosen(against)
     names = possible(faults or list(FAULTS))
-    measure.scratch_directory()
-    result: dict[str, Any] = {"machine": measure.machine()}
+    result: dict[str, Any] = preamble(names_of_systems)
     found: list[Round] = []
     for own_disks in (False, True):
-        chosen = [fault for fault in names if FAULTS[fault].own_disks is own_disks]
-        if chosen:
+        these = [fault for fault in names if FAULTS[fault].own_disks is own_disks]
+        if these:
             with ExitStack() as stack:
                 systems = []
-                for name in ["raftkv", *([against] if against else [])]:
+                for name in names_of_systems:
                     note(f"{name}: starting 3 nodes{', each with a disk of its own' if own_disks else ''}")
                     systems.append(stack.enter_context(System(name, own_disks=own_disks)))
-                found += measure_all(systems, loads or ("idle", "half"), chosen, rounds)
+                found += measure_all(systems, loads or ("idle", "half"), these, rounds)
     result["summary"] = summary(found)
     result["rounds"] = [asdict(round_) for round_ in found]
     path = measure.keep("failover", result)
-    path.with_suffix(".svg").write_text(plot(result["rounds"], {name: fault.title for name, fault in FAULTS.items()}))
+    plot(result["rounds"], {name: fault.title for name, fault in FAULTS.items()}, path.with_suffix(".svg"))
     print(json.dumps(result, indent=1) if as_json else report(result))
     note(f"kept in {path}, with a picture beside it")
 

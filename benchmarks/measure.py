@@ -1,4 +1,4 @@
-"""What a benchmark says besides puts: the machine, and each node's memory, CPU time and disk use. Linux only (/proc).
+"""What a benchmark says besides its load: the machine, and each node's memory, CPU time and disk use. Linux only (/proc).
 
 What may not live here: load.
 """
@@ -9,14 +9,13 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from raftkv.lab import probe
 from raftkv.lab.cluster import LocalCluster
-from raftkv.lab.process import private_bytes, resident_bytes
 
 RESULTS = Path(__file__).parent / "results"
 SCRATCH = Path(".raftkv")
@@ -25,11 +24,16 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class NodeFigures:
-    """One node at one moment."""
+    """One node at one moment.
+
+    Attributes:
+        private_mib: what the process itself has allocated, and would need again.
+        mapped_mib: pages of files that it has mapped, its database's above all: the kernel takes them back when it needs room.
+    """
 
     name: str
-    rss_mib: float
     private_mib: float
+    mapped_mib: float
     cpu_s: float
     disk_mib: float
     log_mib: float
@@ -99,16 +103,37 @@ def figures(cluster: LocalCluster) -> list[NodeFigures]:
     for name in cluster.names:
         pid = cluster.pid(name) or 0
         data = cluster.data_path(name)
+        private, mapped = memory_bytes(pid)
         found.append(
             NodeFigures(
                 name=name,
-                rss_mib=round((resident_bytes(pid) or 0) / MIB, 1),
-                private_mib=round((private_bytes(pid) or 0) / MIB, 1),
+                private_mib=round(private / MIB, 1),
+                mapped_mib=round(mapped / MIB, 1),
                 cpu_s=round(cpu_seconds(pid), 2),
                 disk_mib=round(allocated_bytes(data) / MIB, 1),
                 log_mib=round(sum(allocated_bytes(path) for path in data.rglob("wal") if path.is_dir()) / MIB, 1),
             )
         )
+    return found
+
+
+def memory_bytes(pid: int) -> tuple[int, int]:
+    """A process's own memory, and its pages of mapped files; together what it has resident."""
+    fields = smaps_rollup(_lines(f"/proc/{pid}/smaps_rollup"))
+    own = fields.get("Anonymous", 0)
+    return own, fields.get("Rss", 0) - own
+
+
+def smaps_rollup(lines: Sequence[str]) -> dict[str, int]:
+    """Bytes by name, from /proc/PID/smaps_rollup.
+
+    ``Private_*`` there is what no other process has mapped, a database file's pages among it. A process's own memory is
+    ``Anonymous``.
+    """
+    found = {}
+    for line in lines[1:]:  # The first is the range of addresses.
+        name, _, size = line.partition(":")
+        found[name] = int(size.split()[0]) * 1024
     return found
 
 
@@ -174,6 +199,15 @@ def keep(name: str, result: Mapping[str, Any]) -> Path:
     path = RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.write_text(json.dumps(result, indent=1, default=asdict) + "\n")
     return path
+
+
+def node_line(node: NodeFigures | Mapping[str, Any]) -> str:
+    """One node's figures for people."""
+    found = asdict(node) if isinstance(node, NodeFigures) else node
+    return (
+        f"{found['name']}: {found['private_mib']} MiB private, {found['mapped_mib']} MiB of mapped files; "
+        f"{found['disk_mib']} MiB on disk, {found['log_mib']} of it log; {found['cpu_s']} s of CPU"
+    )
 
 
 def _lines(path: str) -> list[str]:
