@@ -39,6 +39,7 @@ def plot(rounds: Sequence[Mapping[str, Any]], titles: Mapping[str, str], path: P
     axis.set_xlim(LOW_MS, HIGH_MS)
     axis.set_xticks([1, 10, 100, 1_000, 10_000], ["1 ms", "10 ms", "100 ms", "1 s", "10 s"])
     axis.set_yticks([place for place, _ in ticks], [text for _, text in ticks])
+    axis.margins(y=0.01)
     axis.invert_yaxis()
     axis.set_title("Longest time without an acknowledged write, by fault on the leader", loc="left")
     axis.legend(frameon=False, loc="lower right")

@@ -67,7 +67,8 @@ def bars(axis: Axes, title: str, labels: Sequence[str], series: Sequence[Bars], 
     axis.set_xticks(range(len(labels)), labels)
     axis.set_title(title, loc="left")
     axis.set_ylabel(unit)
-    axis.legend(frameon=False, fontsize=8)
+    axis.margins(y=0.15)
+    _legend(axis)
 
 
 def lines(axis: Axes, title: str, series: Sequence[Line], *, x: str, y: str, log_x: bool = False) -> None:
@@ -81,13 +82,18 @@ def lines(axis: Axes, title: str, series: Sequence[Line], *, x: str, y: str, log
     axis.set_title(title, loc="left")
     axis.set_xlabel(x)
     axis.set_ylabel(y)
-    axis.legend(frameon=False, fontsize=8, ncols=3)
+    _legend(axis)
 
 
 def save(figure: Figure, path: Path) -> Path:
     """Write an SVG."""
     figure.savefig(path, format="svg", metadata={"Date": None})
     return path
+
+
+def _legend(axis: Axes) -> None:
+    """Beside the panel, where it hides nothing."""
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _first(values: Sequence[object]) -> int:

@@ -23,15 +23,19 @@ from raftkv.pb import rpc_pb2
 
 WAIT_S = 30.0
 VALUE = bytes(256)
-_WRITERS = 16
+_WRITERS = 128
 _COMPACT_EVERY_S = 10.0
 _REPORT_S = 0.5
 
 
 class Watchers:
-    """Any number of watches, each of a key of its own, on one stream to one node."""
+    """Any number of watches, each of a key of its own, on one stream to one node.
 
-    def __init__(self, channel: grpc.Channel, count: int) -> None:
+    With ``count_only`` what arrives is not kept: that would be the memory of this process.
+    """
+
+    def __init__(self, channel: grpc.Channel, count: int, *, count_only: bool = False) -> None:
+        self._count_only = count_only
         self.arrivals: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
         self.count = 0
         self._requests: queue.SimpleQueue[rpc_pb2.WatchRequest | None] = queue.SimpleQueue()
@@ -65,9 +69,10 @@ class Watchers:
         try:
             for response in self._responses:
                 now = time.perf_counter()
-                for event in response.events:
-                    self.count += 1
-                    self.arrivals.put((now, event.kv.key))
+                self.count += len(response.events)
+                if not self._count_only:
+                    for event in response.events:
+                        self.arrivals.put((now, event.kv.key))
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.CANCELLED:  # type: ignore[attr-defined]
                 raise
