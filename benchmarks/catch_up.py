@@ -44,14 +44,14 @@ def behind(cluster: LocalCluster, name: str) -> int:
 @click.option("--writers", type=click.IntRange(1), default=200, show_default=True, help="Concurrent callers.")
 @json_option
 def main(writes: int, writers: int, as_json: bool) -> None:
-    r"""Kill a follower, write on, start it again: how long until it has everything.
+    """Kill a follower, write on, start it again: how long until it has everything.
 
     The exit status is 1 if an acknowledged write is lost.
 
     \b
     python -m benchmarks.catch_up
     python -m benchmarks.catch_up --writes 1000000
-    """
+    """  # noqa: D301 - click reads the \b
     result = preamble(["raftkv"]) | {"writes": writes}
     with running("raftkv") as cluster, traffic_on(cluster, writers) as traffic:
         follower = next(name for name in cluster.names if name != cluster.wait_for_leader())

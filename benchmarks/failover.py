@@ -264,12 +264,12 @@ def possible(faults: Sequence[str]) -> list[str]:
 )
 @json_option
 def main(against: str | None, faults: tuple[str, ...], rounds: int, loads: tuple[str, ...], as_json: bool) -> None:
-    r"""Measure the outage by fault.
+    """Measure the outage by fault.
 
     \b
     python -m benchmarks.failover --fault kill --fault sigstop --load idle
     python -m benchmarks.failover --against etcd --rounds 20
-    """
+    """  # noqa: D301 - click reads the \b
     names_of_systems = chosen(against)
     names = possible(faults or list(FAULTS))
     result: dict[str, Any] = preamble(names_of_systems)

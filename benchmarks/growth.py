@@ -233,7 +233,7 @@ def check_disk(keys: int) -> None:
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Runs, systems in turns.")
 @json_option
 def main(against: str | None, sizes: list[int], seconds: float, repeats: int, as_json: bool) -> None:
-    r"""Measure latency, memory, disk and start-up at growing numbers of keys of 256 bytes.
+    """Measure latency, memory, disk and start-up at growing numbers of keys of 256 bytes.
 
     The exit status is 1 if raftkv had an error or an election.
 
@@ -241,7 +241,7 @@ def main(against: str | None, sizes: list[int], seconds: float, repeats: int, as
     python -m benchmarks.growth
     python -m benchmarks.growth --against etcd --repeats 3
     python -m benchmarks.growth --keys 10000,10000000        10 million keys: 45 GB of disk
-    """
+    """  # noqa: D301 - click reads the \b
     systems = chosen(against)
     sizes = sorted(set(sizes))
     check_disk(sizes[-1])

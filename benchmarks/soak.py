@@ -170,7 +170,7 @@ def main(
     system: str,
     as_json: bool,
 ) -> None:
-    r"""Load three nodes for a long time and judge whether memory, files and latency stay flat.
+    """Load three nodes for a long time and judge whether memory, files and latency stay flat.
 
     The exit status is 1 if one of them does not, or if there was an election, an error or a lost write.
 
@@ -178,7 +178,7 @@ def main(
     python -m benchmarks.soak
     python -m benchmarks.soak --minutes 3 --load 1         full load
     python -m benchmarks.soak --minutes 120 --operation mixed
-    """
+    """  # noqa: D301 - click reads the \b
     if minutes * 60 / every < 2 * SAMPLES_MIN:
         raise click.UsageError(f"a verdict needs {2 * SAMPLES_MIN} samples: take them more often, or for longer")
     plan = Plan(

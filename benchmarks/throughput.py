@@ -292,7 +292,7 @@ def main(
     target: str,
     as_json: bool,
 ) -> None:
-    r"""Measure operations a second and their latency on three nodes.
+    """Measure operations a second and their latency on three nodes.
 
     The exit status is 1 if raftkv had an error, an election, or an acknowledged write without a revision.
 
@@ -300,7 +300,7 @@ def main(
     python -m benchmarks.throughput --against etcd --callers 1,16,64,256,1000
     python -m benchmarks.throughput --against etcd --generator h2load --operation put --operation get
     python -m benchmarks.throughput --operation mixed --operation txn --callers 64 --target any
-    """
+    """  # noqa: D301 - click reads the \b
     systems = chosen(against)
     cases = cases_of(operations, generators, callers, connections)
     if not cases:

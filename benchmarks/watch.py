@@ -212,14 +212,14 @@ def main(
     every: float,
     as_json: bool,
 ) -> None:
-    r"""Measure from a put to its event; with --rate, the memory of nodes over time.
+    """Measure from a put to its event; with --rate, the memory of nodes over time.
 
     The exit status is 1 if raftkv had an election; with --rate also if memory grows, an event is missing or the rate is not reached.
 
     \b
     python -m benchmarks.watch --against etcd
     python -m benchmarks.watch --rate 2000 --watchers 1000 --minutes 10
-    """
+    """  # noqa: D301 - click reads the \b
     systems = chosen(against)
     if rate is None:
         result = preamble(systems)
