@@ -53,8 +53,7 @@ def judge(
         ValueError: there are too few samples for a verdict.
     """
     assert len(times) == len(values), f"{len(times)} times for {len(values)} values"
-    middle = (times[0] + times[-1]) / 2 if times else 0.0
-    half = [(at, value) for at, value in zip(times, values, strict=True) if at >= middle]
+    half = list(zip(times, values, strict=True))[len(times) // 2 :]
     if len(half) < SAMPLES_MIN:
         raise ValueError(f"{len(half)} samples in the second half are too few for a verdict: {SAMPLES_MIN} are needed")
     later, found = [at for at, _ in half], [value for _, value in half]

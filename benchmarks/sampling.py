@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import click
 from matplotlib.axes import Axes
 
 from benchmarks import measure
-from benchmarks.flatness import Verdict, judge
+from benchmarks.flatness import SAMPLES_MIN, Verdict, judge
 from benchmarks.plots import SERIES, Line, lines
 from raftkv.lab.cluster import LocalCluster
 
@@ -71,6 +72,17 @@ def draw_nodes(axis: Axes, samples: Sequence[dict[str, Any]], title: str, solid:
         for figure in (solid, dashed)
     ]
     lines(axis, title, series, x="minutes", y="MiB")
+
+
+def check_enough(minutes: float, every_s: float) -> None:
+    """Whether a run will have samples enough for a verdict, also if some come late.
+
+    Raises:
+        click.UsageError: it will not.
+    """
+    needed = 3 * SAMPLES_MIN
+    if minutes * 60 / every_s < needed:
+        raise click.UsageError(f"a verdict needs {needed} samples: take them more often (--every), or for longer")
 
 
 def elections(samples: Sequence[dict[str, Any]]) -> int:
