@@ -148,24 +148,6 @@ def processes_with(variable: str, value: str) -> list[ProcessRef]:
     return [process for process in found if process.alive and process.pid != os.getpid()]
 
 
-def resident_bytes(pid: int) -> int | None:
-    """Resident memory, mapped files included. None where there is no /proc, or no such process."""
-    return _status_field(pid, "VmRSS:")
-
-
-def private_bytes(pid: int) -> int | None:
-    """Resident memory without mapped files: what the process itself has allocated."""
-    return _status_field(pid, "RssAnon:")
-
-
-def _status_field(pid: int, name: str) -> int | None:
-    try:
-        lines = (_PROC / str(pid) / "status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
-
-
 def _look(pid: int) -> tuple[ProcessState, str]:
     """State of a pid, and when its process started: ``<boot>:<clock ticks after it>``."""
     if pid <= 0:

@@ -1,11 +1,13 @@
-"""The gRPC server that clients reach: pygrpc-native where it is installed, grpcio otherwise. This is the only file that knows.
+"""The gRPC server that clients reach: grpcio, or pygrpc-native where an operator chooses it. This is the only file that knows.
 
 pygrpc-native does HTTP/2 and gRPC in Rust, outside the GIL, behind grpcio's own interface: a unary call costs the node a tenth
 of the processor time. It serves unary and server-streaming calls itself; what streams both ways (Watch, LeaseKeepAlive) and
 what is unknown it passes on to a grpcio server behind it, through a socket in the file system. So `context.peer()` of such a
 stream says nothing about who calls: see `connection_of`.
 
-``NATIVE_GRPC=no`` in a node's environment has grpcio serve everything, ``NATIVE_GRPC=yes`` insists on pygrpc-native.
+``NATIVE_GRPC=yes`` in a node's environment chooses it. It is not the default, because its HTTP/2 (the `h2` crate) resets every
+call whose `:authority` is no host and port: etcd's Go clients up to 3.4, etcdctl among them, send the endpoint there as they were
+given it, with `http://` in front.
 
 What may not live here: what is served.
 """
@@ -100,10 +102,9 @@ def _server_factory(options: Sequence[tuple[str, int]]) -> Callable[[], grpc.aio
     choice = os.environ.get(CHOICE, "")
     if choice not in ("", "no", "yes"):
         raise ConfigError(f"{CHOICE}: {choice!r}; allowed are yes, no, and nothing at all")
-    is_there = find_spec(_NATIVE) is not None
-    if choice == "yes" and not is_there:
+    if choice == "yes" and find_spec(_NATIVE) is None:
         raise ConfigError(f"{CHOICE}: yes needs the package pygrpc-native: pip install 'raftkv[fast]'")
-    if choice == "no" or not is_there:
+    if choice != "yes":
         return lambda: grpc.aio.server(options=options)
     native: Any = import_module(f"{_NATIVE}.aio")
     return lambda: native.Server(options=options, io_threads=1)

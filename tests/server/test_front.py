@@ -11,7 +11,7 @@ from tests.server.process import Servers
 from tests.server.watching import watching
 
 
-@pytest.mark.parametrize("choice", ["yes", "no"])
+@pytest.mark.parametrize("choice", ["yes", "no", ""])
 def test_both_serve_unary_calls_and_streams(servers: Servers, choice: str) -> None:
     api = Api(servers.start(environment={CHOICE: choice}).ready().endpoint)
 
