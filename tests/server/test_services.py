@@ -21,7 +21,7 @@ SERVED = {
     "etcdserverpb.Lease": {"LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"},
     "etcdserverpb.Cluster": {"MemberList", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"},
     "etcdserverpb.Maintenance": {"Alarm", "Status", "Defragment", "Hash", "HashKV", "Snapshot", "MoveLeader"},
-    "raftkv.store.Store": {"Batch"},
+    "raftkv.store.Store": {"Batch", "OpenSession"},
     "raftkv.flight.Flight": {"Record"},
 }
 
