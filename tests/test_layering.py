@@ -19,7 +19,7 @@ ROWS: dict[int, set[str]] = {
     4: {"transport", "storage", "statemachine"},
     3: {"wire", "config", "watch"},
     2: {"raft", "mvcc", "lease", "auth"},
-    1: {"errors", "pb", "version"},
+    1: {"errors", "pb", "version", "durations"},
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
 

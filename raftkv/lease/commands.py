@@ -85,6 +85,8 @@ def _end(store: Store, lease: Lease) -> int:
     for key in keys:
         store.delete(key, lease.id)
     store.end_write()
+    store.operation_counts.deletes += len(keys)
+    store.operation_counts.txns += len(keys) > 1
     store.leases.remove(lease)
     store.dirty = True
     return len(keys)

@@ -95,6 +95,7 @@ def delete_range(
 def _delete_range(
     store: Store, request: rpc_pb2.DeleteRangeRequest, wanted: bool
 ) -> rpc_pb2.DeleteRangeResponse | None:
+    store.operation_counts.deletes += 1
     found = select(store, request.key, request.range_end, store.read_revision)
     response = rpc_pb2.DeleteRangeResponse(deleted=len(found)) if wanted else None
     if response is not None and request.prev_kv:
@@ -125,6 +126,7 @@ def txn(store: Store, request: rpc_pb2.TxnRequest, *, wanted: bool) -> rpc_pb2.T
     plan = _plan(store, request)
     _check_puts(store, plan)
     _check_ranges(store, plan)
+    store.operation_counts.txns += _operation_count(plan) > 1
     response = rpc_pb2.TxnResponse() if wanted else None
     _run(store, plan, response)
     revision = store.end_write()
@@ -145,6 +147,10 @@ def _plan(store: Store, request: rpc_pb2.TxnRequest) -> _Plan:
         for op in (request.success if succeeded else request.failure)
     ]
     return _Plan(succeeded, steps)
+
+
+def _operation_count(plan: _Plan) -> int:
+    return sum(_operation_count(step) if isinstance(step, _Plan) else 1 for step in plan.steps)
 
 
 def _check_puts(store: Store, plan: _Plan) -> None:

@@ -48,6 +48,7 @@ def read_range(store: Store, request: RangeRequest) -> bytes:
         Compacted, FutureRevision
     """
     if _is_plain_get(request):
+        store.operation_counts.ranges += 1
         return _get(store, request)
     return b"".join(read_range_slices(store, request, slice_keys=SLICE_KEYS, pin=False))
 
@@ -63,6 +64,7 @@ def read_range_slices(
     Raises:
         Compacted, FutureRevision: at once. From the iterator only Compacted, when another state was installed meanwhile.
     """
+    store.operation_counts.ranges += 1
     present = store.read_revision
     revision = store.resolve(request.revision)
     pieces = _range_pieces(store, request, revision, present, slice_keys)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
@@ -39,6 +40,16 @@ _unpack_version = VERSION.unpack
 _unpack_checksum = VERSION_CHECKSUM.unpack
 
 
+@dataclass(slots=True)
+class OperationCounts:
+    """Operations since the start, by etcd's way of counting: a delete of a range is one, a txn of one operation is none."""
+
+    puts: int = 0
+    deletes: int = 0
+    ranges: int = 0
+    txns: int = 0
+
+
 class Store:
     """Keys, their histories, and a write transaction that stays open between commits.
 
@@ -69,6 +80,7 @@ class Store:
         """Every record up to here (main, sub) has been looked at by the physical removal."""
         self.dirty = False
         """Something changed since the last commit."""
+        self.operation_counts = OperationCounts()
         self._changes = 0
         self._set_hash = 0
         self._pins: dict[int, int] = {}
@@ -232,6 +244,7 @@ class Store:
         self._put_index(key, packed)
         self._set_hash += crc32(key + packed)  # `version_hash`, without the call.
         self._changes = sub + 1
+        self.operation_counts.puts += 1
 
     def delete(self, key: bytes, lease: int) -> None:
         """Store a tombstone for a key that exists, as the next change of the current write. `lease`: what it hangs on."""

@@ -102,6 +102,8 @@ class Node:
         self.bytes_on_disk = 0
         """Size of the database file, as of the last commit; `bytes_in_use` without its free pages."""
         self.bytes_in_use = 0
+        self.leader_changes = 0
+        """How often a leader has come, since the start."""
         self.flight = flight if flight is not None else FlightRecord(run=incarnation)
         self.flight.observe(raft, tick_s=config.tick_s, name_of=self.name_of)
         self._monitor = monitor
@@ -202,6 +204,16 @@ class Node:
         """Return when this node has physically removed what was compacted before the call."""
         while await self.read_local(lambda machine: machine.compact_some(), timeout_s=timeout_s):
             pass
+
+    @property
+    def proposals_pending(self) -> int:
+        """Writes of this node's clients that wait for their answer."""
+        return self._requests.proposals_pending
+
+    @property
+    def proposals_failed(self) -> int:
+        """Such writes that ended without one, since the start."""
+        return self._requests.proposals_failed
 
     @property
     def is_idle(self) -> bool:
@@ -399,6 +411,7 @@ class Node:
         if state.leader == NO_NODE:
             log.warning("no leader at term %d; this node is %s", state.term, state.role.value)
             return
+        self.leader_changes += state.leader != before.leader
         log.info("%s leads at term %d; this node is %s", name, state.term, state.role.value)
         self._leader_watch.leader_known()
         self._requests.leader_known()

@@ -73,6 +73,11 @@ class Proposals:
     def in_flight_count(self) -> int:
         return len(self._in_flight)
 
+    @property
+    def waiting_count(self) -> int:
+        """Submissions without an answer."""
+        return len(self._queue) + sum(len(batch.submissions) for batch in self._in_flight.values())
+
     def submit(self, submission: Submission) -> None:
         """Queue a submission.
 

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from raftkv.errors import NO_LEADER, TIMED_OUT, DeadlineExceeded, Outcome, Unavailable
+from raftkv.errors import NO_LEADER, TIMED_OUT, DeadlineExceeded, Outcome, RequestError, Unavailable
 from raftkv.node.patience import Patience
 from raftkv.node.ports import ApplierPort
 from raftkv.node.proposals import Proposals, Submission
@@ -50,6 +50,7 @@ class Requests:
         self._is_cut_short = False
         """Not everything unresolved could be proposed again."""
         self._is_refusing = False
+        self.proposals_failed = 0
 
     def start(self, applier: ApplierPort) -> None:
         self._applier = applier
@@ -65,6 +66,9 @@ class Requests:
         timer = self._loop.call_later(timeout_s, _expire, submission)
         try:
             return await submission.future
+        except RequestError:
+            self.proposals_failed += 1
+            raise
         finally:
             timer.cancel()
 
@@ -88,6 +92,11 @@ class Requests:
             return await future
         finally:
             timer.cancel()
+
+    @property
+    def proposals_pending(self) -> int:
+        """Writes that wait for their answer."""
+        return self._proposals.waiting_count
 
     @property
     def is_idle(self) -> bool:

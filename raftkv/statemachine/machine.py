@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import lmdb
 
+from raftkv.durations import Durations
 from raftkv.errors import CorruptionError, DataDirError, DiskFullError
 from raftkv.lease.clock import ClockView
 from raftkv.lease.reading import LeaseReads
@@ -24,7 +25,7 @@ from raftkv.mvcc.environment import DATA_FILE, lmdb_errors
 from raftkv.mvcc.hashing import StateHash, hash_committed, hash_now, resolve_hash_revision
 from raftkv.mvcc.history import ChangeReader, ChangeSlice
 from raftkv.mvcc.reading import SLICE_KEYS, read_range, read_range_slices
-from raftkv.mvcc.store import Store
+from raftkv.mvcc.store import OperationCounts, Store
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft.types import Entry, Membership, SnapshotMeta
 from raftkv.statemachine import records, snapshot
@@ -61,6 +62,8 @@ class StateMachine:
         self._bytes_in_use = 0
         self._uncommitted = Uncommitted(limits, clock)
         self._application = Application(self._store, note_change=self._uncommitted.note_change)
+        self._clock = clock
+        self.commit_durations = Durations()
 
     @staticmethod
     def open(
@@ -195,6 +198,11 @@ class StateMachine:
         applied, leases = self._records.applied, self._store.leases
         sessions = self._records.sessions
         return ClockView(applied.index, applied.term, leases.clock_ms, leases.next_deadline_ms, len(sessions) > 0)
+
+    @property
+    def operation_counts(self) -> OperationCounts:
+        """What was done here since the start, for metrics: what is applied again counts again."""
+        return self._store.operation_counts
 
     def is_applied(self, origin: int, incarnation: int, sequence: int) -> bool:
         """Whether a batch took effect: for its origin, after an installed snapshot has swallowed the answer."""
@@ -349,7 +357,9 @@ class StateMachine:
         """
         if self._uncommitted.is_empty:
             return
+        began = self._clock()
         self._retry_when_full("commit", self._commit)
+        self.commit_durations.add(self._clock() - began)
         self._durable_index = self.applied_index
         self._uncommitted.clear()
         self._store.environment.grow_if_half_full()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
+from raftkv.durations import Durations
 from raftkv.raft.ready import Save
 from raftkv.raft.types import SavedMark, SnapshotMeta
 from raftkv.storage.wal import Wal
@@ -62,6 +63,8 @@ class WalQueue:
         self._queue: SimpleQueue[tuple[Save, Done] | SnapshotMeta | None] = SimpleQueue()
         self._in_flight_since: float | None = None
         self._stats = WalStats()
+        self.sync_durations = Durations()
+        """What a sync's time covers: see `WalStats`."""
         self._closing = False
 
     def save(self, save: Save, done: Done) -> None:
@@ -140,6 +143,8 @@ class WalQueue:
         seconds = self._clock() - began
         self._in_flight_since = None
         self._count(len(group), seconds if synced else None)
+        if synced:
+            self.sync_durations.add(seconds)
         for save, done in group:
             done(save.mark)
 
