@@ -107,6 +107,10 @@ class ServerConfig:
     listen_client_urls: tuple[str, ...] = (DEFAULT_CLIENT_URL,)
     advertise_client_urls: tuple[str, ...] = ()
     """What clients are told; the listen URLs where empty."""
+    listen_client_http_urls: tuple[str, ...] = ()
+    """Where the JSON gateway, health checks and metrics are served over HTTP/1; nowhere where empty."""
+    listen_metrics_urls: tuple[str, ...] = ()
+    """Where /metrics and /health alone are served; nowhere else than on the above where empty."""
     listen_peer_urls: tuple[str, ...] = (DEFAULT_PEER_URL,)
     initial_advertise_peer_urls: tuple[str, ...] = ()
     """What peers are told; the listen URLs where empty."""
@@ -190,8 +194,10 @@ class ServerConfig:
         for flag, urls in (
             ("--listen-client-urls", self.listen_client_urls),
             ("--listen-peer-urls", self.listen_peer_urls),
+            ("--listen-client-http-urls", self.listen_client_http_urls),
+            ("--listen-metrics-urls", self.listen_metrics_urls),
         ):
-            if not urls:
+            if not urls and flag in ("--listen-client-urls", "--listen-peer-urls"):
                 raise ConfigError(f"{flag}: is empty; expected http://host:port[,http://host:port...]")
             for url in urls:
                 if url in flag_of_url:

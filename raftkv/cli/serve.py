@@ -31,7 +31,7 @@ from raftkv.config import (
     parse_urls,
 )
 from raftkv.errors import ConfigError
-from raftkv.server import Server
+from raftkv.server import Door, Server, Sources
 from raftkv.version import ETCD_API_VERSION, __version__
 
 log = logging.getLogger("raftkv")
@@ -69,6 +69,20 @@ def flag(name: str, *, etcd_name: str = "", **attributes: Any) -> Callable[[F], 
 @flag("--listen-client-urls", default=DEFAULT_CLIENT_URL, metavar="URLS", help="Where clients are served.")
 @flag(
     "--advertise-client-urls", default="", show_default="the listen URLs", metavar="URLS", help="What clients are told."
+)
+@flag(
+    "--listen-client-http-urls",
+    default="",
+    show_default="nowhere",
+    metavar="URLS",
+    help="Where JSON (/v3/...), health checks and metrics are served.",
+)
+@flag(
+    "--listen-metrics-urls",
+    default="",
+    show_default="the HTTP URLs",
+    metavar="URLS",
+    help="Where /metrics and /health alone are served.",
 )
 @flag("--listen-peer-urls", default=DEFAULT_PEER_URL, metavar="URLS", help="Where peers are served.")
 @flag(
@@ -146,6 +160,8 @@ def config_from(flags: dict[str, Any]) -> ServerConfig:
         data_dir=data_dir,
         listen_client_urls=urls("listen_client_urls"),
         advertise_client_urls=urls("advertise_client_urls"),
+        listen_client_http_urls=urls("listen_client_http_urls"),
+        listen_metrics_urls=urls("listen_metrics_urls"),
         listen_peer_urls=urls("listen_peer_urls"),
         initial_advertise_peer_urls=urls("initial_advertise_peer_urls"),
         initial_cluster=parse_initial_cluster(flags["initial_cluster"]) if flags["initial_cluster"] else {},
@@ -189,9 +205,26 @@ def set_up_logging(config: ServerConfig) -> None:
     root.setLevel({"warn": "WARNING"}.get(config.log_level, config.log_level.upper()))
 
 
+def doors_of(config: ServerConfig, sources: Sources) -> list[Door]:
+    """The ports that speak HTTP, if there are any. What they need is imported only then: it is half as much again."""
+    if not (config.listen_client_http_urls or config.listen_metrics_urls):
+        return []
+    from raftkv.gateway import Probes, client_door, metrics_door
+    from raftkv.metrics import Metrics
+
+    probes = Probes(sources)
+    metrics = Metrics(sources, probes)
+    doors: list[Door] = []
+    if config.listen_client_http_urls:
+        doors.append(client_door(sources, probes, metrics.render))
+    if config.listen_metrics_urls:
+        doors.append(metrics_door(sources, probes, metrics.render))
+    return doors
+
+
 async def run(config: ServerConfig) -> None:
     """Start a node, run it until a signal or an error, stop it."""
-    server = Server(config)
+    server = Server(config, doors=lambda sources: doors_of(config, sources))
     signalled = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -199,6 +232,8 @@ async def run(config: ServerConfig) -> None:
     log.info("raftkv %s (etcd API %s)", __version__, ETCD_API_VERSION)
     await server.start()
     log.info("ready to serve client requests on %s", ", ".join(config.listen_client_urls))
+    if config.listen_client_http_urls:
+        log.info("JSON, health checks and metrics are served on %s", ", ".join(config.listen_client_http_urls))
     waiting = [asyncio.ensure_future(server.wait()), asyncio.ensure_future(signalled.wait())]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping%s", ": handing leadership over" if signalled.is_set() else "")

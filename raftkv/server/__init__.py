@@ -15,6 +15,9 @@ must be able to tell.
 
 `assembly.py` puts a whole node together: directories, log, state machine, core, transport and these services.
 
+Other ways in than gRPC (`raftkv.gateway`) are built on the server: `doors.py` says what one is, and what it may look at. A
+method sees of its call no more than `call.py` has, so it need not have come over gRPC.
+
 Watches have streams of their own (`watch.py`); what they hear of is read by `watch_feed.py` and given out by `raftkv.watch`.
 Renewals of leases come on streams too (`lease.py`), and enter the log as what they are: writes.
 
@@ -28,5 +31,6 @@ to write and read the state once.
 from __future__ import annotations
 
 from raftkv.server.assembly import Server
+from raftkv.server.doors import Door, MakeDoors, Sources
 
-__all__ = ["Server"]
+__all__ = ["Door", "MakeDoors", "Server", "Sources"]

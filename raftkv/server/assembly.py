@@ -30,8 +30,10 @@ from raftkv.node.watchdogs import DiskSpace, Monitor
 from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
 from raftkv.raft.types import NodeId
+from raftkv.server.call_counts import CountedCalls
 from raftkv.server.cluster import ClusterService
 from raftkv.server.corruption import CorruptionCheck
+from raftkv.server.doors import MakeDoors, Sources
 from raftkv.server.drill import DrillService
 from raftkv.server.drill_faults import DrillFaults, free_space, from_peers, log_files, to_peers
 from raftkv.server.flight import FlightService
@@ -87,8 +89,10 @@ CLIENT_SERVER_OPTIONS: list[tuple[str, int]] = [
 class Server:
     """One node as an operator sees it: `await start()`, `await wait()`, `await stop()`."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, *, doors: MakeDoors = lambda _: ()) -> None:
+        """`doors` makes further ways in, of which the server knows nothing but when they open and close."""
         self._config = config
+        self._make_doors = doors
         self._is_stopping = False
         self._is_disk_hung = False
         self._background: list[asyncio.Task[None]] = []
@@ -172,6 +176,10 @@ class Server:
         self._grpc = self._client_server(snapshot_dir)
         self._opened.push_async_callback(self._grpc.stop, None)
         self._grpc.listen(config.listen_client_urls, flag="--listen-client-urls")
+        self._doors = self._make_doors(self._sources(log_writer))
+        for door in self._doors:
+            self._opened.push_async_callback(door.close, 0.0)
+            door.bind()
         await self._transport.listen(config.listen_peer_urls)
         self.node.flight.attach(links=self._transport.links, sync_since=log_writer.in_flight_since)
         self.node.start(
@@ -181,6 +189,8 @@ class Server:
             snapshot_dir=snapshot_dir,
         )
         await self._grpc.start()
+        for door in self._doors:
+            await door.open()
         self._in_background(self._announce(), "raftkv-announce")
         self._in_background(self._watch_leader(), "raftkv-health")
         self._in_background(self._watches.run(), "raftkv-watches")
@@ -267,7 +277,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._store.send_away()
         drain_s = max(DRAIN_MIN_S, stop_at - loop.time())
-        draining = asyncio.create_task(self._grpc.stop(drain_s + ANSWER_S))
+        draining = asyncio.create_task(self._close_ports(drain_s + ANSWER_S))
         self._watches.stop()  # They would go on for ever.
         self._leases.stop()
         await asyncio.wait([draining], timeout=DRAIN_MIN_S)
@@ -277,6 +287,22 @@ class Server:
         await draining
         self.node.flight.stopped()
         await self._opened.aclose()
+
+    async def _close_ports(self, grace_s: float) -> None:
+        """Let no client in any more, and return when none is left; after the grace all are cut off."""
+        await asyncio.gather(self._grpc.stop(grace_s), *(door.close(grace_s) for door in self._doors))
+
+    def _sources(self, log_writer: WalWriter) -> Sources:
+        return Sources(
+            config=self._config,
+            node=self.node,
+            calls=self._calls,
+            request_bytes_max=self._config.max_request_bytes + GRPC_OVERHEAD_BYTES,
+            log_writer=log_writer,
+            machine=self._machine,
+            watches=self._watches,
+            transport=self._transport,
+        )
 
     def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run a task of the server's own until the server stops. If it fails, so does the node."""
@@ -335,9 +361,11 @@ class Server:
             raw=frozenset({BATCH_PATH}),
             hold_s=hold_s,
         )
+        self._calls = CountedCalls(rpcs)
         self._health = health.aio.HealthServicer()
         front = Front([*CLIENT_SERVER_OPTIONS, ("grpc.max_receive_message_length", request_bytes_max)])
-        front.serve(rpcs.handlers, rest=rpcs)
+        is_measured = bool(config.listen_client_http_urls or config.listen_metrics_urls)
+        front.serve(self._calls.handlers if is_measured else rpcs.handlers, rest=self._calls if is_measured else rpcs)
         front.serve_with(lambda server: health_pb2_grpc.add_HealthServicer_to_server(self._health, server))
         return front
 

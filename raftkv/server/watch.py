@@ -115,6 +115,21 @@ class WatchService:
         assert stream.error is not None, "a stream ended without a reason"
         await abort(context, stream.error)
 
+    @property
+    def stream_count(self) -> int:
+        """Streams there are now."""
+        return len(self._streams)
+
+    @property
+    def watch_count(self) -> int:
+        """Watches there are now."""
+        return self._hub.watch_count
+
+    @property
+    def behind_count(self) -> int:
+        """Of these, those that have not been told everything yet."""
+        return sum(outbox.behind_count for outbox in self._streams)
+
     async def run(self) -> None:
         """Tell progress once in an interval, and end streams that want a leader when there is none. For ever."""
         loop = asyncio.get_running_loop()
