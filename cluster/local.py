@@ -67,31 +67,36 @@ def local() -> None:
 @local.command()
 @click.option("--nodes", type=click.IntRange(1, 9), default=None, help="How many nodes.  [default: 3]")
 @click.option("--proxy/--no-proxy", default=True, show_default=True, help="Stand between the nodes, for `partition`.")
+@click.option("--gateway", is_flag=True, help="Serve JSON, health checks and metrics too, on a port for each node.")
 @click.option("--command", "server", default=None, help="Another server to run; it gets etcd's flags.")
 @directory_option
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-def up(nodes: int | None, proxy: bool, server: str | None, directory: Path, flags: tuple[str, ...]) -> None:
+def up(
+    nodes: int | None, proxy: bool, gateway: bool, server: str | None, directory: Path, flags: tuple[str, ...]
+) -> None:
     """Start a cluster, or start the one in --dir again if it is down. FLAGS (after --) go to every node."""
     if state_file.exists(directory):
         cluster = LocalCluster.load(directory)
         if any(cluster.pid(name) for name in cluster.names):
             raise click.ClickException(f"the cluster in {directory} is running; `status` shows it, `down` ends it")
-        if nodes not in (None, len(cluster.names)) or flags or server:
+        if nodes not in (None, len(cluster.names)) or flags or server or gateway:
             raise click.ClickException(
                 f"{directory} holds a cluster of {len(cluster.names)} nodes, which `up` alone starts again; "
                 "`down` removes it"
             )
     else:
         command = server.split() if server else SERVE
-        cluster = LocalCluster.create(directory, nodes=nodes or 3, proxy=proxy, command=command, flags=flags)
+        cluster = LocalCluster.create(
+            directory, nodes=nodes or 3, proxy=proxy, gateway=gateway, command=command, flags=flags
+        )
     try:
         cluster.up()
     except BaseException:
         cluster.down(keep_data=True)
         raise
     click.echo(f"{len(cluster.names)} nodes are serving; data and logs are in {directory}\n")
-    for name, endpoint in cluster.endpoints.items():
-        click.echo(f"  {name}  {endpoint}")
+    for name, node in cluster.state.nodes.items():
+        click.echo(f"  {name}  {node.endpoint}" + (f"  {node.http_url}/v3/" if node.http_url else ""))
     endpoints = ",".join(cluster.endpoints.values())
     click.echo(f"\nexport ETCDCTL_ENDPOINTS={endpoints} ETCDCTL_API=3\nexport RAFTKV_ENDPOINTS={endpoints}")
 

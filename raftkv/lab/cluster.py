@@ -75,6 +75,7 @@ class LocalCluster:
         *,
         nodes: int = 3,
         proxy: bool = True,
+        gateway: bool = False,
         command: Sequence[str] = SERVE,
         flags: Sequence[str] = (),
         leashed: bool = False,
@@ -86,6 +87,7 @@ class LocalCluster:
             directory: where everything of the cluster is kept; made if need be.
             nodes: how many, 1 to 9.
             proxy: put a proxy between the nodes, so that links can be cut. Needs a server that knows ``--peer-dial``.
+            gateway: have each node serve JSON, health checks and metrics on a port of its own.
             command: what serves; it gets etcd's flags.
             flags: more of them, for every node.
             leashed: no process of the cluster outlives this one.
@@ -100,13 +102,21 @@ class LocalCluster:
         state_file.make_directory(directory)
         names = [f"n{number}" for number in range(1, nodes + 1)]
         links = list(permutations(names, 2)) if proxy else []
-        holders = hold_ports(2 * nodes + len(links) + bool(links))
+        holders = hold_ports((3 if gateway else 2) * nodes + len(links) + bool(links))
         ports = iter([port_of(holder) for holder in holders])
         state = ClusterState(
             token=secrets.token_hex(8),
             command=list(command),
             flags=list(flags),
-            nodes={name: NodeState(name=name, client_port=next(ports), peer_port=next(ports)) for name in names},
+            nodes={
+                name: NodeState(
+                    name=name,
+                    client_port=next(ports),
+                    peer_port=next(ports),
+                    http_port=next(ports) if gateway else None,
+                )
+                for name in names
+            },
             proxy=ProxyState(
                 control_port=next(ports), links=[LinkPort(source=a, target=b, port=next(ports)) for a, b in links]
             )
@@ -126,6 +136,7 @@ class LocalCluster:
         *,
         nodes: int = 3,
         proxy: bool = True,
+        gateway: bool = False,
         command: Sequence[str] = SERVE,
         flags: Sequence[str] = (),
         parent: Path | None = None,
@@ -134,7 +145,14 @@ class LocalCluster:
         directory = Path(tempfile.mkdtemp(prefix="raftkv-lab-", dir=parent))
         try:
             return cls.create(
-                directory, nodes=nodes, proxy=proxy, command=command, flags=flags, leashed=True, remove=True
+                directory,
+                nodes=nodes,
+                proxy=proxy,
+                gateway=gateway,
+                command=command,
+                flags=flags,
+                leashed=True,
+                remove=True,
             )
         except BaseException:
             shutil.rmtree(directory)
@@ -177,6 +195,17 @@ class LocalCluster:
 
     def endpoint(self, name: str) -> str:
         return self._node(self.state, name).endpoint
+
+    def http_url(self, name: str) -> str:
+        """Where a node serves JSON, health checks and metrics.
+
+        Raises:
+            LabError: nowhere: the cluster was made without.
+        """
+        url = self._node(self.state, name).http_url
+        if url is None:
+            raise LabError("this cluster has no gateway; start it with one")
+        return url
 
     def peer_url(self, name: str) -> str:
         return self._node(self.state, name).peer_url
@@ -277,7 +306,7 @@ class LocalCluster:
             self._launcher.hold(state)
             self._launcher.start_proxy(state)
             for node in absent:
-                for port in (node.client_port, node.peer_port):
+                for port in node.ports:
                     if is_taken(port):
                         raise LabError(f"{node.name} cannot start: port {port} is taken by another process")
                 self._launcher.start_node(state, node)

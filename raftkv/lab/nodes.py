@@ -135,6 +135,8 @@ class Launcher:
             for link in (state.proxy.links if state.proxy is not None else ())
             if link.source == node.name
         ]
+        if node.http_url is not None:
+            flags["--listen-client-http-urls"] = node.http_url
         return [word for pair in [*flags.items(), *through_proxy] for word in pair]
 
     def _spawn(self, command: Sequence[str], name: str, token: str, *, stdin: int | None = None) -> ProcessRef:

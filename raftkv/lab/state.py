@@ -36,6 +36,7 @@ class NodeState:
         log_offset: where in its log file the last start begins.
         starts: how often it was started.
         joined: it was added to the running cluster: its flags say so.
+        http_port: where it serves JSON, health checks and metrics; None: nowhere.
     """
 
     name: str
@@ -46,6 +47,7 @@ class NodeState:
     log_offset: int = 0
     starts: int = 0
     joined: bool = False
+    http_port: int | None = None
 
     @property
     def client_url(self) -> str:
@@ -58,6 +60,15 @@ class NodeState:
     @property
     def endpoint(self) -> str:
         return f"{LOOPBACK}:{self.client_port}"
+
+    @property
+    def http_url(self) -> str | None:
+        return None if self.http_port is None else f"http://{LOOPBACK}:{self.http_port}"
+
+    @property
+    def ports(self) -> list[int]:
+        """Every port it listens on."""
+        return [port for port in (self.client_port, self.peer_port, self.http_port) if port is not None]
 
     @property
     def alive(self) -> bool:
@@ -104,7 +115,7 @@ class ClusterState:
     @property
     def ports(self) -> list[int]:
         """Every port that this cluster owns."""
-        own = [port for node in self.nodes.values() for port in (node.client_port, node.peer_port)]
+        own = [port for node in self.nodes.values() for port in node.ports]
         if self.proxy is not None:
             own += [self.proxy.control_port, *(link.port for link in self.proxy.links)]
         return own

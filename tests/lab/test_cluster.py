@@ -128,6 +128,16 @@ def test_links_cannot_be_cut_without_a_proxy(make_cluster: MakeCluster) -> None:
         make_cluster(nodes=3).partition("n1|n2,n3")
 
 
+def test_each_node_has_a_gateway_if_the_cluster_is_made_with_one(make_cluster: MakeCluster, tmp_path: Path) -> None:
+    cluster = make_cluster(nodes=3, gateway=True)
+
+    urls = {cluster.http_url(name) for name in cluster.names}
+    assert len(urls | {state.client_url for state in cluster.state.nodes.values()}) == 6
+    assert len(set(cluster.state.ports)) == 9
+    with pytest.raises(LabError, match="no gateway"):
+        make_cluster(directory=tmp_path / "without").http_url("n1")
+
+
 @pytest.mark.parametrize("nodes", [0, 10, -1])
 def test_an_absurd_number_of_nodes_is_refused(tmp_path: Path, nodes: int) -> None:
     with pytest.raises(LabError, match=f"1 to 9 nodes, not {nodes}"):

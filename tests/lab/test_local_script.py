@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -26,8 +27,8 @@ def run(tmp_path: Path) -> Iterator[Run]:
     run("down")
 
 
-def up(run: Run, nodes: int) -> str:
-    done = run("up", "--nodes", str(nodes), "--no-proxy", "--command", " ".join(SERVER_COMMAND))
+def up(run: Run, nodes: int, *options: str) -> str:
+    done = run("up", "--nodes", str(nodes), "--no-proxy", "--command", " ".join(SERVER_COMMAND), *options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -56,13 +57,18 @@ def test_the_life_of_a_cluster_in_shell_commands(run: Run, tmp_path: Path) -> No
     assert not (tmp_path / ".raftkv/local").exists()
 
 
-def test_data_is_kept_on_request(run: Run) -> None:
-    up(run, 1)
+def test_data_is_kept_on_request_and_so_is_the_gateway(run: Run) -> None:
+    shown = up(run, 1, "--gateway")
+    (url,) = [word for word in shown.split() if word.endswith("/v3/")]
     assert run("down", "--keep-data").returncode == 0
     assert states(run) == {"n1": "stopped"}
 
-    assert run("up").returncode == 0
+    again = run("up")
+    assert again.returncode == 0
+    assert url in again.stdout.split()
     assert states(run) == {"n1": "running"}
+    with urlopen(url.replace("/v3/", "/version")) as answer:  # What serves it is cluster/local.py's own choice.
+        assert answer.status == 200
 
 
 def test_mistakes_are_told_in_one_line(run: Run, tmp_path: Path) -> None:
