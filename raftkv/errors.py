@@ -5,6 +5,7 @@
     ├── RequestError              the answer to a request; has .code (gRPC status), .message (etcd's text), .outcome
     │   ├── InvalidArgument
     │   ├── NotFound
+    │   │   └── LeaseLost         a lease, and the lock or office that hangs on it, is not ours any more
     │   ├── FailedPrecondition
     │   │   └── SessionExpired    the client's session is not known any more
     │   ├── OutOfRange
@@ -103,6 +104,13 @@ class InvalidArgument(RequestError):
 
 class NotFound(RequestError):
     code = Code.NOT_FOUND
+
+
+class LeaseLost(NotFound):
+    """A lease is not ours any more, and neither is what hangs on it: keys, a lock, an office.
+
+    Raised by the owner's own clock, without asking a server: when no renewal was confirmed within the TTL.
+    """
 
 
 class FailedPrecondition(RequestError):

@@ -42,7 +42,13 @@ ranges come in one answer, not in pages. An async client does not survive a fork
 from __future__ import annotations
 
 from raftkv.client.asynchronous import AsyncClient, AsyncRange, AsyncTxn
+from raftkv.client.electing import AsyncElection, AsyncObservation
+from raftkv.client.electing_sync import Election, Observation
+from raftkv.client.leasing import AsyncLease
+from raftkv.client.leasing_sync import Lease
 from raftkv.client.limits import Limits
+from raftkv.client.locking import AsyncLock
+from raftkv.client.locking_sync import Lock
 from raftkv.client.maintenance import Alarm, AsyncMaintenance, Maintenance
 from raftkv.client.synchronous import Client, Range, Txn, connect
 from raftkv.client.transaction import Condition, KeyReference, TxnOperation
@@ -64,7 +70,11 @@ from raftkv.client.watching_sync import Watch
 __all__ = [
     "Alarm",
     "AsyncClient",
+    "AsyncElection",
+    "AsyncLease",
+    "AsyncLock",
     "AsyncMaintenance",
+    "AsyncObservation",
     "AsyncRange",
     "AsyncTxn",
     "AsyncWatch",
@@ -72,12 +82,16 @@ __all__ = [
     "CompactResult",
     "Condition",
     "DeleteResult",
+    "Election",
     "HashResult",
     "KeyReference",
     "KeyValue",
+    "Lease",
     "Limits",
+    "Lock",
     "Maintenance",
     "Member",
+    "Observation",
     "PutResult",
     "Range",
     "RangeResult",

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, SupportsIndex
 
-from raftkv.client import calls
+from raftkv.client import calls, lease_calls
 from raftkv.client.address import parse_endpoints
 from raftkv.client.calls import Key, Sort, Value
+from raftkv.client.electing import AsyncElection
 from raftkv.client.engine import Engine, closed_error
+from raftkv.client.leasing import AsyncHome, AsyncLease
 from raftkv.client.limits import Limits
+from raftkv.client.locking import AsyncLock
 from raftkv.client.maintenance import AsyncMaintenance, Target
 from raftkv.client.operation import Operation, T
 from raftkv.client.pages import Pages
@@ -58,9 +61,10 @@ class AsyncClient:
         self._closed = False
         self._timeout = checked_timeout(timeout)
         self._limits = limits or Limits()
+        self._home = AsyncHome(self._usable)
 
     async def put(
-        self, key: Key, value: Value, *, lease: int = 0, previous: bool = False, timeout: float | None = None
+        self, key: Key, value: Value, *, lease: SupportsIndex = 0, previous: bool = False, timeout: float | None = None
     ) -> PutResult:
         """Store a value."""
         return await self._run(calls.put(key, value, lease=lease, previous=previous), timeout)
@@ -139,8 +143,36 @@ class AsyncClient:
     ) -> AsyncWatch:
         """Hear of every change: `async with kv.watch(prefix="config/") as events`, then `async for batch in events`."""
         request = watch_request(key, end, prefix=prefix, revision=revision, previous=previous, only=only)
-        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        seconds = self._seconds(timeout)
         return AsyncWatch(lambda: self._usable().watch_pool(), WatchCursor(request, progress=progress), seconds)
+
+    def lease(
+        self, ttl: int, *, on_lost: Callable[[AsyncLease], object] | None = None, timeout: float | None = None
+    ) -> AsyncLease:
+        """A lease that is kept alive: `async with kv.lease(10) as lease`, or `lease = await kv.lease(10)`."""
+        return AsyncLease(self._home, ttl, timeout=self._seconds(timeout), on_lost=on_lost)
+
+    async def leases(self, *, timeout: float | None = None) -> tuple[int, ...]:
+        """The ids of all leases there are."""
+        return await self._run(lease_calls.leases(), timeout)
+
+    def lock(
+        self,
+        name: Key,
+        *,
+        ttl: int = 10,
+        timeout: float | None = None,
+        lease: AsyncLease | None = None,
+        on_lost: Callable[[AsyncLock], object] | None = None,
+    ) -> AsyncLock:
+        """A lock, in the order in which it was asked for: `async with kv.lock("deploy", ttl=10) as lock`."""
+        return AsyncLock(self._home, name, ttl, timeout=self._timeout, wait=timeout, lease=lease, on_lost=on_lost)
+
+    def election(
+        self, name: Key, *, ttl: int = 10, on_lost: Callable[[AsyncElection], object] | None = None
+    ) -> AsyncElection:
+        """An election: `async with kv.election("primary") as election`, then `await election.campaign("10.0.0.7")`."""
+        return AsyncElection(self._home, name, ttl, timeout=self._timeout, on_lost=on_lost)
 
     def txn(self) -> AsyncTxn:
         """Build a transaction: `await kv.txn().when(...).then(...).otherwise(...).commit()`."""
@@ -223,6 +255,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connections. Idempotent; whatever is called afterwards raises `Cancelled`, "the client is closed"."""
         self._closed = True
+        self._home.close()
         if self._engine is not None:
             await self._usable().close()
 
@@ -253,13 +286,16 @@ class AsyncClient:
             self._engine = Engine(self.endpoints, self._limits)
         return self._engine
 
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else checked_timeout(timeout)
+
     async def _run(self, operation: Operation[T], timeout: float | None) -> T:
-        return await self._usable().perform(operation, self._timeout if timeout is None else checked_timeout(timeout))
+        return await self._usable().perform(operation, self._seconds(timeout))
 
     async def _ask(self, operation: Operation[T], endpoint: str | None, timeout: float | None) -> T:
         if endpoint is None:
             return await self._run(operation, timeout)
-        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        seconds = self._seconds(timeout)
         (address,) = parse_endpoints([endpoint])
         return await self._usable().ask(operation, address, seconds)
 

@@ -6,7 +6,8 @@ What may not live here: sending, and anything that differs between the two faces
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from operator import index
+from typing import Any, Final, Literal, SupportsIndex
 
 from raftkv.client import operation as kinds
 from raftkv.client.operation import Operation
@@ -77,9 +78,9 @@ def span(start: Key | None, end: Key | None, prefix: Key | None) -> tuple[bytes,
 # Requests.
 
 
-def put_request(key: Key, value: Value, *, lease: int = 0, previous: bool = False) -> rpc_pb2.PutRequest:
-    """A put."""
-    return rpc_pb2.PutRequest(key=to_bytes(key), value=to_bytes(value, "value"), lease=lease, prev_kv=previous)
+def put_request(key: Key, value: Value, *, lease: SupportsIndex = 0, previous: bool = False) -> rpc_pb2.PutRequest:
+    """A put. A lease is a number, or an object that knows its own and raises LeaseLost where that is ours no more."""
+    return rpc_pb2.PutRequest(key=to_bytes(key), value=to_bytes(value, "value"), lease=index(lease), prev_kv=previous)
 
 
 def get_request(key: Key, *, revision: int = 0, serializable: bool = False) -> rpc_pb2.RangeRequest:
@@ -133,7 +134,7 @@ def delete_request(
 # Operations.
 
 
-def put(key: Key, value: Value, *, lease: int = 0, previous: bool = False) -> Operation[PutResult]:
+def put(key: Key, value: Value, *, lease: SupportsIndex = 0, previous: bool = False) -> Operation[PutResult]:
     """Store a value."""
     request = put_request(key, value, lease=lease, previous=previous)
     return Operation(kinds.PUT, request.SerializeToString(), put_result)

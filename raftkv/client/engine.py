@@ -55,6 +55,7 @@ class Engine:
         self._is_opening_session = False
         self._flights: dict[asyncio.Task[None], Flight] = {}
         self._others: set[asyncio.Task[Any]] = set()
+        self._beside: set[asyncio.Task[None]] = set()
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
@@ -136,6 +137,13 @@ class Engine:
             connection.unary_flights -= 1
             self._pool.landed(connection)
 
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside the operations, until it ends or the engine is closed."""
+        task = self._own(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+        return task
+
     def watch_pool(self) -> WatchPool:
         """The connection of the client's watches, made when it is first wanted."""
         if self._closed:
@@ -166,7 +174,7 @@ class Engine:
             for operation in flight.operations:
                 outcome = Outcome.NOT_APPLIED if operation.kind.reads else Outcome.UNKNOWN
                 operation.fail(Cancelled("the client was closed before the answer came", outcome=outcome))
-        tasks = [*self._flights, *self._others, *([self._connecting] if self._connecting else [])]
+        tasks = [*self._flights, *self._others, *self._beside, *([self._connecting] if self._connecting else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

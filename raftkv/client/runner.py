@@ -19,11 +19,16 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from raftkv.client.engine import Engine, closed_error
 from raftkv.client.limits import Limits
 from raftkv.client.operation import Operation, ThreadWaiter
+from raftkv.errors import Cancelled
+
+if TYPE_CHECKING:
+    from raftkv.client.leasing import Resident
 
 T = TypeVar("T")
 
@@ -50,6 +55,8 @@ class Runner:
         self._inbox: deque[Operation[Any]] = deque()
         self._told = False
         self._closed = False
+        self._residents: set[Resident] = set()
+        """Leases: renewed on the loop there is, and after a fork on the next one of the parent."""
         _runners.add(self)
 
     def perform(self, operation: Operation[T], timeout: float) -> T:
@@ -84,6 +91,36 @@ class Runner:
             future = asyncio.run_coroutine_threadsafe(work(self._engine), self._loop)
         future.result()
 
+    def run_anew(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """As `run`; if the loop had to end for a fork meanwhile, from the beginning on the next one."""
+        while True:
+            began_on: list[Engine] = []
+
+            async def begin(engine: Engine, began_on: list[Engine] = began_on) -> T:
+                began_on.append(engine)
+                return await work(engine)
+
+            try:
+                return self.run(begin)
+            except (Cancelled, CancelledError) as error:
+                if self._closed or self._engine in began_on:
+                    raise closed_error() if isinstance(error, CancelledError) else error from None
+
+    def usable(self) -> Engine:
+        """What runs now. On the loop."""
+        if self._engine is None:
+            raise closed_error()
+        return self._engine
+
+    def add(self, resident: Resident) -> None:
+        """Run it, now and after every fork of this process. On the loop."""
+        self._residents.add(resident)
+        resident.move_in(self.usable())
+
+    def discard(self, resident: Resident) -> None:
+        """Run it no more."""
+        self._residents.discard(resident)
+
     @property
     def engine(self) -> Engine | None:
         """What runs now; another one after a fork, None in between."""
@@ -98,6 +135,8 @@ class Runner:
         with self._lock:
             self._closed = True
             self._end()
+        for resident in list(self._residents):
+            resident.leave_behind("the client is closed", is_forked=False)
 
     def park(self) -> None:
         """Before a fork: let calls land and end the thread, and let nobody in until `resume`."""
@@ -108,12 +147,17 @@ class Runner:
     def resume(self) -> None:
         """After a fork, in the parent."""
         self._drain_s = 0.0
+        if self._residents and not self._closed:
+            self._running()
         self._lock.release()
 
     def reborn(self) -> None:
         """After a fork, in the child: the threads that knew the lock are gone."""
         self._drain_s = 0.0
         self._lock = threading.Lock()
+        for resident in self._residents:
+            resident.leave_behind("it belongs to the process that this one was forked from", is_forked=True)
+        self._residents.clear()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._closed:
@@ -143,6 +187,8 @@ class Runner:
         stop = asyncio.Event()
         engine = Engine(self._addresses, self._limits)
         self._loop, self._engine, self._stop = asyncio.get_running_loop(), engine, stop
+        for resident in list(self._residents):
+            resident.move_in(engine)
         started.set()
         await stop.wait()
         self._submit_all()

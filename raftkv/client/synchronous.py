@@ -6,14 +6,17 @@ What may not live here: anything but turning a method into an operation and hand
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, SupportsIndex
 
-from raftkv.client import calls
+from raftkv.client import calls, lease_calls
 from raftkv.client.address import parse_endpoints
 from raftkv.client.calls import Key, Sort, Value
+from raftkv.client.electing_sync import Election
+from raftkv.client.leasing_sync import Lease
 from raftkv.client.limits import Limits
+from raftkv.client.locking_sync import Lock
 from raftkv.client.maintenance import Maintenance, Target
 from raftkv.client.operation import Operation, T
 from raftkv.client.pages import Pages
@@ -81,18 +84,19 @@ class Client:
         self._closed = False
 
     def put(
-        self, key: Key, value: Value, *, lease: int = 0, previous: bool = False, timeout: float | None = None
+        self, key: Key, value: Value, *, lease: SupportsIndex = 0, previous: bool = False, timeout: float | None = None
     ) -> PutResult:
         """Store a value.
 
         Args:
             key: text is sent as UTF-8.
             value: text is sent as UTF-8.
-            lease: the key goes when this lease goes.
+            lease: the key goes when this lease goes; from `lease()`, or the id of one.
             previous: return what the key held before.
             timeout: seconds.
 
         Raises:
+            LeaseLost: the lease is ours no more; nothing was sent.
             RequestError: with its outcome.
         """
         return self._run(calls.put(key, value, lease=lease, previous=previous), timeout)
@@ -220,8 +224,95 @@ class Client:
             Compacted: while iterating: `revision`, or what a watch had yet to be told of, was compacted away.
         """
         request = watch_request(key, end, prefix=prefix, revision=revision, previous=previous, only=only)
-        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        seconds = self._seconds(timeout)
         return Watch(self._runner, WatchCursor(request, progress=progress), seconds)
+
+    def lease(
+        self, ttl: int, *, on_lost: Callable[[Lease], object] | None = None, timeout: float | None = None
+    ) -> Lease:
+        """A lease: keys that hang on it go when it goes. It is renewed in the background until it is revoked.
+
+            with kv.lease(10) as lease:  # revoked at the end of the block
+                kv.put("alive/me", "", lease=lease)
+                while not lease.lost.wait(1): ...
+
+        It survives failovers, and a fork: in the parent. It is *lost*, for good, when no renewal was confirmed within its TTL,
+        counted by this machine's own clock from when the request for the last confirmed one was sent: never later than for
+        the servers.
+
+        Args:
+            ttl: seconds for which it lives without being renewed. Servers may grant more, and have a minimum of their own.
+            on_lost: called with the lease, on a thread of its own, when it was lost; not when it is revoked.
+            timeout: seconds for each of its calls.
+
+        Raises:
+            ConfigError: `ttl` is no whole number of seconds greater than 0.
+            RequestError: it was not granted.
+        """
+        return Lease(self._runner, ttl, timeout=self._seconds(timeout), on_lost=on_lost)
+
+    def leases(self, *, timeout: float | None = None) -> tuple[int, ...]:
+        """The ids of all leases there are."""
+        return self._run(lease_calls.leases(), timeout)
+
+    def lock(
+        self,
+        name: Key,
+        *,
+        ttl: int = 10,
+        timeout: float | None = None,
+        lease: Lease | None = None,
+        on_lost: Callable[[Lock], object] | None = None,
+    ) -> Lock:
+        """A lock that one client of the cluster has at a time, in the order in which they asked.
+
+            with kv.lock("deploy", ttl=10) as lock:
+                lock.fencing_token   # greater than that of every holder before
+                lock.lost            # an event: the lease could not be renewed, the lock is gone
+
+        Whoever holds a lock can be paused at any point, by the operating system or the garbage collector, for longer than its
+        lease lives. It cannot know until it runs again, so what the lock guards has to check the *fencing token*. In this
+        store itself a condition does; the write is refused if the lock is not ours any more:
+
+            done = kv.txn().when(lock.fence).then(kv.op.put("deployed", version)).commit()
+            if not done.succeeded: ...  # somebody else has the lock
+
+        Elsewhere, send `lock.fencing_token` along, and refuse a smaller one than was seen before.
+
+        At the end of the block the lock is released; if it was lost meanwhile, LeaseLost is raised there. Locks of one name
+        exclude those of `etcdctl lock` and of etcd's Go client.
+
+        Args:
+            name: of the lock; its keys are NAME/LEASE.
+            ttl: seconds after which the lock of a client that is gone is free.
+            timeout: seconds to wait for the lock; None: for as long as it takes.
+            lease: one to hang it on, instead of one of its own; it is not revoked with the lock.
+            on_lost: called with the lock, on a thread of its own, when its own lease was lost.
+
+        Raises (when entered, or by `acquire`):
+            DeadlineExceeded: it was not free in time.
+            LeaseLost: our lease was lost while we waited.
+        """
+        return Lock(self._runner, name, ttl, timeout=self._timeout, wait=timeout, lease=lease, on_lost=on_lost)
+
+    def election(self, name: Key, *, ttl: int = 10, on_lost: Callable[[Election], object] | None = None) -> Election:
+        """An election: one of several candidates leads, and the next one when it resigns or dies.
+
+            with kv.election("primary", ttl=10) as election:  # resigns at the end
+                election.campaign("10.0.0.7:5432")            # returns when we lead
+                while not election.lost.wait(1): ...
+
+            for leader in kv.election("primary").observe(): print(leader.text)
+
+        As with locks, a leader that was paused does not know that it is none any more: what it writes has to be fenced, by
+        `when(election.fence)` or by `election.fencing_token`. Shares the candidates of `etcdctl elect` and of etcd's Go client.
+
+        Args:
+            name: of the election; its keys are NAME/LEASE.
+            ttl: seconds after which the office of a leader that is gone is free.
+            on_lost: called with the election, on a thread of its own, when its lease was lost.
+        """
+        return Election(self._runner, name, ttl, timeout=self._timeout, on_lost=on_lost)
 
     def txn(self) -> Txn:
         """Build a transaction: `kv.txn().when(...).then(...).otherwise(...).commit()`."""
@@ -331,13 +422,16 @@ class Client:
     def __repr__(self) -> str:
         return f"<raftkv client of {', '.join(self.endpoints)}{' (closed)' if self._closed else ''}>"
 
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else checked_timeout(timeout)
+
     def _run(self, operation: Operation[T], timeout: float | None) -> T:
-        return self._runner.perform(operation, self._timeout if timeout is None else checked_timeout(timeout))
+        return self._runner.perform(operation, self._seconds(timeout))
 
     def _ask(self, operation: Operation[T], endpoint: str | None, timeout: float | None) -> T:
         if endpoint is None:
             return self._run(operation, timeout)
-        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        seconds = self._seconds(timeout)
         (address,) = parse_endpoints([endpoint])
         return self._runner.run(lambda engine: engine.ask(operation, address, seconds))
 

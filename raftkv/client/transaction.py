@@ -8,7 +8,8 @@ What may not live here: sending; the faces add `commit`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from operator import index
+from typing import Self, SupportsIndex
 
 from raftkv.client import calls
 from raftkv.client.calls import Key, Sort, Value, to_bytes
@@ -60,8 +61,8 @@ class Operand:
         compare = rpc_pb2.Compare(result=result, target=_TARGETS[self._field], key=self._key)
         if self._field == "value":
             compare.value = to_bytes(other, "value")
-        elif isinstance(other, int):
-            setattr(compare, self._field, other)
+        elif isinstance(other, SupportsIndex):  # An int, or a lease.
+            setattr(compare, self._field, index(other))
         else:
             raise TypeError(f"{self._field} is compared with an int, not with {type(other).__name__}")
         return Condition(compare)
@@ -123,7 +124,7 @@ class Operations:
 
     __slots__ = ()
 
-    def put(self, key: Key, value: Value, *, lease: int = 0, previous: bool = False) -> TxnOperation:
+    def put(self, key: Key, value: Value, *, lease: SupportsIndex = 0, previous: bool = False) -> TxnOperation:
         """Answered by a PutResult."""
         request = calls.put_request(key, value, lease=lease, previous=previous)
         return TxnOperation(rpc_pb2.RequestOp(request_put=request))
