@@ -21,10 +21,13 @@ method sees of its call no more than `call.py` has, so it need not have come ove
 Watches have streams of their own (`watch.py`); what they hear of is read by `watch_feed.py` and given out by `raftkv.watch`.
 Renewals of leases come on streams too (`lease.py`), and enter the log as what they are: writes.
 
+Locks and elections (`lock.py`, `election.py`) are queues of keys (`contending.py`), built on transactions, watches and leases
+as a client would build them.
+
 Two alarms are raised by the nodes themselves, through the log: NOSPACE (`space.py`) and CORRUPT (`corruption.py`); what is refused
 while one is on, `limits.py` says. `snapshots.py` streams a state to a client, `restoring.py` makes a new cluster's data directory of it.
 
-Not done: Auth, Lock, Election and Downgrade answer UNIMPLEMENTED. No TLS. A defragmentation holds up its node for as long as it takes
+Not done: Auth and Downgrade answer UNIMPLEMENTED. No TLS. A defragmentation holds up its node for as long as it takes
 to write and read the state once.
 """
 

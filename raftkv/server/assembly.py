@@ -32,16 +32,19 @@ from raftkv.raft import Raft, RaftConfig
 from raftkv.raft.types import NodeId
 from raftkv.server.call_counts import CountedCalls
 from raftkv.server.cluster import ClusterService
+from raftkv.server.contending import Contending
 from raftkv.server.corruption import CorruptionCheck
 from raftkv.server.doors import MakeDoors, Sources
 from raftkv.server.drill import DrillService
 from raftkv.server.drill_faults import DrillFaults, free_space, from_peers, log_files, to_peers
+from raftkv.server.election import CAMPAIGN_PATH, OBSERVE_PATH, ElectionService
 from raftkv.server.flight import FlightService
 from raftkv.server.front import Front
 from raftkv.server.joining import find_origin
 from raftkv.server.kv import KvService
 from raftkv.server.lease import KEEP_ALIVE_PATH, LeaseService
 from raftkv.server.limits import Limits
+from raftkv.server.lock import LOCK_PATH, LockService
 from raftkv.server.maintenance import MaintenanceService
 from raftkv.server.membership import Acquaintances, dial_overrides, members_of, removed_error, roster_of
 from raftkv.server.services import Services
@@ -334,15 +337,6 @@ class Server:
             hold_s=hold_s,
             election_timeout_s=config.election_timeout_ms / 1000,
         )
-        services = (
-            KvService(self.node, limits),
-            self._store,
-            self._leases,
-            ClusterService(self.node, self._members),
-            self._maintenance,
-            FlightService(self.node, config.name),
-            *(() if self._drill is None else (DrillService(self.node, self._drill),)),
-        )
         self._watches = WatchService(
             self.node,
             WatchLimits(
@@ -352,13 +346,32 @@ class Server:
             progress_interval_s=config.watch_progress_notify_interval_s,
             election_timeout_s=config.election_timeout_ms / 1000,
         )
+        kv = KvService(self.node, limits)
+        contending = Contending(kv, self._leases, self._watches, hold_s=hold_s)
+        elections = ElectionService(contending, hold_s=hold_s)
+        services = (
+            kv,
+            self._store,
+            self._leases,
+            LockService(contending, kv),
+            elections,
+            ClusterService(self.node, self._members),
+            self._maintenance,
+            FlightService(self.node, config.name),
+            *(() if self._drill is None else (DrillService(self.node, self._drill),)),
+        )
         request_bytes_max = max(BATCH_BYTES_MAX, config.max_request_bytes + GRPC_OVERHEAD_BYTES)
         rpcs = Services(
             self.node,
             {path: serve for service in services for path, serve in service.methods().items()},
-            streams={WATCH_PATH: self._watches.watch, KEEP_ALIVE_PATH: self._leases.keep_alive},
+            streams={
+                WATCH_PATH: self._watches.watch,
+                KEEP_ALIVE_PATH: self._leases.keep_alive,
+                OBSERVE_PATH: elections.observe,
+            },
             many=self._maintenance.many(),
             raw=frozenset({BATCH_PATH}),
+            patient=frozenset({LOCK_PATH, CAMPAIGN_PATH}),
             hold_s=hold_s,
         )
         self._calls = CountedCalls(rpcs)

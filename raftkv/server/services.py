@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
@@ -63,6 +64,7 @@ class Services(grpc.GenericRpcHandler):
         streams: path to function, of the methods that stream both ways.
         many: path to function, of the methods with many responses.
         raw: paths whose requests are handed over as bytes.
+        patient: paths of methods that wait for others: without a deadline, for as long as their caller does.
         hold_s: how long a request without a deadline is held.
     """
 
@@ -74,17 +76,18 @@ class Services(grpc.GenericRpcHandler):
         streams: Mapping[str, ServeStream] = MappingProxyType({}),
         many: Mapping[str, ServeMany] = MappingProxyType({}),
         raw: frozenset[str],
+        patient: frozenset[str] = frozenset(),
         hold_s: float,
     ) -> None:
         self._node = node
-        self._hold_s = hold_s
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for service in methods().values():
             for method in service.values():
                 if method.path in serve:
                     parse = None if method.path in raw else method.request_type.FromString
                     self._handlers[method.path] = grpc.unary_unary_rpc_method_handler(
-                        self._unary(serve[method.path], parse), response_serializer=_serialize
+                        self._unary(serve[method.path], parse, math.inf if method.path in patient else hold_s),
+                        response_serializer=_serialize,
                     )
                 elif method.path in streams:
                     self._handlers[method.path] = grpc.stream_stream_rpc_method_handler(streams[method.path])
@@ -108,10 +111,12 @@ class Services(grpc.GenericRpcHandler):
             return grpc.stream_stream_rpc_method_handler(_unimplemented)
         return handler
 
-    def _unary(self, serve: Serve, parse: Callable[[bytes], Message] | None) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _unary(
+        self, serve: Serve, parse: Callable[[bytes], Message] | None, default_hold_s: float
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def handle(raw: bytes, context: Any) -> Any:
             left_s = remaining_s(context)
-            hold_s = self._hold_s if left_s is None else max(0.0, left_s - HOLD_MARGIN_S)
+            hold_s = default_hold_s if left_s is None else max(0.0, left_s - HOLD_MARGIN_S)
             try:
                 self._check_leader(context)
                 return await serve(raw if parse is None else parsed(parse, raw), hold_s)
