@@ -156,6 +156,27 @@ class Connection:
         except grpc.RpcError as error:
             raise _summary(self._endpoints, [_as_request_error(error)]) from None
 
+    def lease_grant(self, ttl: int) -> rpc_pb2.LeaseGrantResponse:
+        request = rpc_pb2.LeaseGrantRequest(TTL=ttl)
+        return self._call("etcdserverpb.Lease", "LeaseGrant", request, rpc_pb2.LeaseGrantResponse, writes=True)
+
+    def lease_revoke(self, lease: int) -> rpc_pb2.LeaseRevokeResponse:
+        request = rpc_pb2.LeaseRevokeRequest(ID=lease)
+        return self._call("etcdserverpb.Lease", "LeaseRevoke", request, rpc_pb2.LeaseRevokeResponse, writes=True)
+
+    def lease_keep_alive(self, lease: int) -> rpc_pb2.LeaseKeepAliveResponse:
+        """One renewal: the method is a stream both ways, and what a plain call sends is a stream of one."""
+        request = rpc_pb2.LeaseKeepAliveRequest(ID=lease)
+        return self._call("etcdserverpb.Lease", "LeaseKeepAlive", request, rpc_pb2.LeaseKeepAliveResponse)
+
+    def lease_time_to_live(self, lease: int, *, keys: bool) -> rpc_pb2.LeaseTimeToLiveResponse:
+        request = rpc_pb2.LeaseTimeToLiveRequest(ID=lease, keys=keys)
+        return self._call("etcdserverpb.Lease", "LeaseTimeToLive", request, rpc_pb2.LeaseTimeToLiveResponse)
+
+    def leases(self) -> rpc_pb2.LeaseLeasesResponse:
+        request = rpc_pb2.LeaseLeasesRequest()
+        return self._call("etcdserverpb.Lease", "LeaseLeases", request, rpc_pb2.LeaseLeasesResponse)
+
     def flight_record(self) -> flight_pb2.RecordResponse:
         return self._call("raftkv.flight.Flight", "Record", flight_pb2.RecordRequest(), flight_pb2.RecordResponse)
 

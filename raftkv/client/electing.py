@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from raftkv.client import calls
 from raftkv.client.calls import Key, Value, to_bytes
@@ -55,6 +55,7 @@ class AsyncElection:
         self._office: Place | None = None
         self._tenure: Tenure | None = None
         self._is_elected = False
+        self._campaigning: asyncio.Task[Any] | None = None
         self.lost = AsyncLost(lambda: self.tenure)
 
     @property
@@ -123,6 +124,7 @@ class AsyncElection:
         if self.is_leader:
             await self.proclaim(value)
             return
+        self._campaigning = asyncio.current_task()
         try:
             async with asyncio.timeout(timeout):
                 await self._campaign(data)
@@ -134,6 +136,13 @@ class AsyncElection:
         except BaseException:
             await self._give_up()
             raise
+        finally:
+            self._campaigning = None
+
+    async def settled(self) -> None:
+        """Return when no campaign is under way any more, one that was cancelled included."""
+        if self._campaigning is not None:
+            await asyncio.wait((self._campaigning,))
 
     async def _campaign(self, value: bytes) -> None:
         if self._lease.is_granted and self._lease.tenure.is_over:  # Of an earlier office.

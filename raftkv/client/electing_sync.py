@@ -15,6 +15,7 @@ from raftkv.client.leasing_sync import Lost, in_a_thread
 from raftkv.client.runner import Runner
 from raftkv.client.transaction import Condition
 from raftkv.client.values import KeyValue
+from raftkv.errors import RequestError
 
 
 class Election:
@@ -79,7 +80,13 @@ class Election:
             DeadlineExceeded: we were not elected in time, and are no candidate any more.
             LeaseLost: our lease was lost, so nothing was won.
         """
-        self._runner.run_anew(lambda _: self._election.campaign(value, timeout=timeout))
+        try:
+            self._runner.run_anew(lambda _: self._election.campaign(value, timeout=timeout))
+        except RequestError:
+            raise
+        except BaseException:  # Of a signal, mostly: not before our place in the queue has been given up.
+            self._runner.run_if_open(lambda _: self._election.settled())
+            raise
 
     def proclaim(self, value: Value) -> None:
         """Say something else, as the leader.

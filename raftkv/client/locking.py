@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from raftkv.client.calls import Key
 from raftkv.client.contending import Contention, Place
@@ -67,6 +67,7 @@ class AsyncLock:
         self._place: Place | None = None
         self._hold: _Hold | None = None
         self._is_held = False
+        self._acquiring: asyncio.Task[Any] | None = None
         self.lost = AsyncLost(lambda: self.hold.tenure)
 
     @property
@@ -121,6 +122,7 @@ class AsyncLock:
         if self._is_held:
             raise RuntimeError(f"the lock {self.name!r} is held already: release it first")
         wait = self._wait if timeout is None else checked_wait(timeout)
+        self._acquiring = asyncio.current_task()
         try:
             async with asyncio.timeout(wait):
                 await self._acquire()
@@ -132,6 +134,13 @@ class AsyncLock:
         except BaseException:
             await self._give_up()
             raise
+        finally:
+            self._acquiring = None
+
+    async def settled(self) -> None:
+        """Return when no `acquire` is under way any more, one that was cancelled included."""
+        if self._acquiring is not None:
+            await asyncio.wait((self._acquiring,))
 
     async def _acquire(self) -> None:
         lease = self._lease

@@ -14,6 +14,7 @@ from raftkv.client.leasing_sync import Lease, Lost, in_a_thread
 from raftkv.client.locking import AsyncLock
 from raftkv.client.runner import Runner
 from raftkv.client.transaction import Condition
+from raftkv.errors import RequestError
 
 
 class Lock:
@@ -87,7 +88,13 @@ class Lock:
             DeadlineExceeded: it was not free in time; we do not stand in the queue any more.
             LeaseLost: our lease was lost, so nothing is held.
         """
-        self._runner.run_anew(lambda _: self._lock.acquire(timeout=timeout))
+        try:
+            self._runner.run_anew(lambda _: self._lock.acquire(timeout=timeout))
+        except RequestError:
+            raise
+        except BaseException:  # Of a signal, mostly: not before our place in the queue has been given up.
+            self._runner.run_if_open(lambda _: self._lock.settled())
+            raise
 
     def release(self) -> None:
         """Let the next one have it. Nothing where it is not held.

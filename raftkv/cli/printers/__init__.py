@@ -6,7 +6,7 @@ Every function of a format module is pure and is named after what it prints: `pu
 `endpoint_status`, `endpoint_health`, `endpoint_hashkv`. A format without a function of that name does not support it, as
 in etcdctl (there is no table of a `get`). Keys and values are bytes and come out as they are, so nothing here is text.
 
-Not done: formats for commands that do not exist yet (lease, …).
+Not done: formats for commands that do not exist yet (auth, user, role).
 """
 
 from __future__ import annotations
@@ -76,6 +76,22 @@ class MemberAdded:
 
     name: str
     response: rpc_pb2.MemberAddResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRevoked:
+    """The answer to LeaseRevoke, and which lease it was about."""
+
+    lease: int
+    response: rpc_pb2.LeaseRevokeResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTime:
+    """The answer to LeaseTimeToLive, and whether keys were asked for."""
+
+    response: rpc_pb2.LeaseTimeToLiveResponse
+    with_keys: bool
 
 
 MemberResponse = rpc_pb2.MemberRemoveResponse | rpc_pb2.MemberUpdateResponse | rpc_pb2.MemberPromoteResponse

@@ -16,6 +16,8 @@ from raftkv.cli.printers import (
     EndpointHealth,
     EndpointStatus,
     LeaderMoved,
+    LeaseRevoked,
+    LeaseTime,
     MemberAdded,
     MemberChanged,
     SavedSnapshot,
@@ -73,6 +75,33 @@ def move_leader(moved: LeaderMoved, style: Style) -> bytes:
 def snapshot_status(saved: SavedSnapshot, _: Style) -> bytes:
     shown = {"hash": saved.hash, "revision": saved.revision, "totalKey": saved.keys, "totalSize": saved.size}
     return json_line(shown)
+
+
+def lease_grant(answer: rpc_pb2.LeaseGrantResponse, _: Style) -> bytes:
+    return json_line({**message_as_json(answer.header), "ID": answer.ID, "TTL": answer.TTL, "Error": answer.error})
+
+
+def lease_revoke(revoked: LeaseRevoked, style: Style) -> bytes:
+    return _message(revoked.response, style)
+
+
+def lease_keep_alive(answer: rpc_pb2.LeaseKeepAliveResponse, _: Style) -> bytes:
+    return json_line({**message_as_json(answer.header), "ID": answer.ID, "TTL": answer.TTL})
+
+
+def lease_timetolive(time: LeaseTime, _: Style) -> bytes:
+    answer = time.response
+    shown = {
+        "id": answer.ID,
+        "ttl": answer.TTL,
+        "granted-ttl": answer.grantedTTL,
+        "keys": [base64.b64encode(key).decode() for key in answer.keys] or None,
+    }
+    return json_line({**message_as_json(answer.header), **shown})
+
+
+def lease_list(answer: rpc_pb2.LeaseLeasesResponse, _: Style) -> bytes:
+    return json_line({**message_as_json(answer.header), "leases": [{"id": lease.ID} for lease in answer.leases]})
 
 
 def message_as_json(message: Message) -> dict[str, Any]:

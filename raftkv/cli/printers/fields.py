@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from raftkv.cli.goformat import duration, quote
-from raftkv.cli.printers import EndpointHash, EndpointHealth, EndpointStatus, SavedSnapshot, Style
+from raftkv.cli.printers import (
+    EndpointHash,
+    EndpointHealth,
+    EndpointStatus,
+    LeaseRevoked,
+    LeaseTime,
+    SavedSnapshot,
+    Style,
+)
 from raftkv.pb import rpc_pb2
 from raftkv.pb.mvcc_pb2 import KeyValue
 
@@ -114,6 +122,27 @@ def alarm(answer: rpc_pb2.AlarmResponse, _: Style) -> bytes:
 
 def snapshot_status(saved: SavedSnapshot, _: Style) -> bytes:
     return _write([("Hash", saved.hash), ("Revision", saved.revision), ("Keys", saved.keys), ("Size", saved.size)])
+
+
+def lease_grant(answer: rpc_pb2.LeaseGrantResponse | rpc_pb2.LeaseKeepAliveResponse, _: Style) -> bytes:
+    return _write(_header(answer.header), [("ID", answer.ID), ("TTL", answer.TTL)])
+
+
+lease_keep_alive = lease_grant
+
+
+def lease_revoke(revoked: LeaseRevoked, _: Style) -> bytes:
+    return _write(_header(revoked.response.header))
+
+
+def lease_timetolive(time: LeaseTime, _: Style) -> bytes:
+    answer = time.response
+    fields: list[Field] = [("ID", answer.ID), ("TTL", answer.TTL), ("GrantedTTL", answer.grantedTTL)]
+    return _write(_header(answer.header), fields, [("Key", key) for key in answer.keys])
+
+
+def lease_list(answer: rpc_pb2.LeaseLeasesResponse, _: Style) -> bytes:
+    return _write(_header(answer.header), [("ID", lease.ID) for lease in answer.leases])
 
 
 def _header(header: rpc_pb2.ResponseHeader) -> list[Field]:

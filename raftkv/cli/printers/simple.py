@@ -13,6 +13,8 @@ from raftkv.cli.printers import (
     EndpointHealth,
     EndpointStatus,
     LeaderMoved,
+    LeaseRevoked,
+    LeaseTime,
     MemberAdded,
     MemberChanged,
     SavedSnapshot,
@@ -142,6 +144,31 @@ def _alarm_name(kind: int) -> str:
 
 def snapshot_status(saved: SavedSnapshot, _: Style) -> bytes:
     return _lines([snapshot_row(saved)])
+
+
+def lease_grant(answer: rpc_pb2.LeaseGrantResponse, _: Style) -> bytes:
+    return f"lease {answer.ID:016x} granted with TTL({answer.TTL}s)\n".encode()
+
+
+def lease_revoke(revoked: LeaseRevoked, _: Style) -> bytes:
+    return f"lease {revoked.lease:016x} revoked\n".encode()
+
+
+def lease_keep_alive(answer: rpc_pb2.LeaseKeepAliveResponse, _: Style) -> bytes:
+    return f"lease {answer.ID:016x} keepalived with TTL({answer.TTL})\n".encode()
+
+
+def lease_timetolive(time: LeaseTime, _: Style) -> bytes:
+    answer = time.response
+    if answer.grantedTTL == 0 and answer.TTL == -1:
+        return f"lease {answer.ID:016x} already expired\n".encode()
+    text = f"lease {answer.ID:016x} granted with TTL({answer.grantedTTL}s), remaining({answer.TTL}s)".encode()
+    return text + (b", attached keys([%s])" % b" ".join(answer.keys) if time.with_keys else b"") + b"\n"
+
+
+def lease_list(answer: rpc_pb2.LeaseLeasesResponse, _: Style) -> bytes:
+    lines = [f"found {len(answer.leases)} leases", *(f"{lease.ID:016x}" for lease in answer.leases)]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _key_values(pairs: Iterable[KeyValue], style: Style) -> bytes:
