@@ -36,7 +36,7 @@ ATTEMPT_S: Final = 1.0
 """A call that may be made twice is made again, elsewhere if possible, when it was not answered for so long."""
 PAUSE_S: Final = 0.05
 """Between two attempts, where the first failed at once."""
-RELEASE_S: Final = 2.0
+RELEASE_S: Final = 5.0
 """How long the end of a `with` block tries to give back what would go by itself with the lease."""
 _ID_BITS: Final = 63
 _NOT_GRANTED: Final = "the lease was not granted yet: enter it, or await it"

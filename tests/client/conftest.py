@@ -12,6 +12,7 @@ import pytest_asyncio
 import raftkv
 from raftkv.pb import store_pb2
 from tests.client.fakes import FakeStore
+from tests.server.process import servers_in
 from tests.support import free_port
 
 
@@ -38,6 +39,20 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield client
         finally:
             process.kill()
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a raftkv of one node."""
+    with servers_in(tmp_path_factory.mktemp("node")) as servers:
+        yield servers.start().ready().endpoint
+
+
+@pytest.fixture(params=["raftkv", "etcd"])
+def endpoint(request: pytest.FixtureRequest) -> str:
+    """A raftkv of one node, and a real etcd."""
+    address: str = request.getfixturevalue("node" if request.param == "raftkv" else "etcd")
+    return address
 
 
 @pytest_asyncio.fixture(loop_scope="function")

@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,19 +17,6 @@ from tests.server.process import Servers, servers_in
 
 KILLS = 3
 """`python -m tests.client.watch_failovers --kills 100` for more."""
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with servers_in(tmp_path_factory.mktemp("node")) as servers:
-        yield servers.start().ready().endpoint
-
-
-@pytest.fixture(params=["raftkv", "etcd"])
-def endpoint(request: pytest.FixtureRequest) -> str:
-    """A raftkv of one node, and a real etcd."""
-    address: str = request.getfixturevalue("node" if request.param == "raftkv" else "etcd")
-    return address
 
 
 def test_one_batch_a_revision_in_order(endpoint: str) -> None:

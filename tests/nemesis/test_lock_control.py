@@ -13,9 +13,10 @@ import pytest
 
 import raftkv
 from raftkv.lab.cluster import LocalCluster
-from tests.nemesis.lock import Lock, is_exclusive, tokens_in_order
+from tests.nemesis.lock import NAME, is_exclusive, tokens_in_order, write
 
-ROUNDS = 3
+ROUNDS = 2
+WAIT_S = 30.0
 
 
 @contextmanager
@@ -33,15 +34,12 @@ def paused_holder(cluster: LocalCluster, mode: str) -> Iterator[subprocess.Popen
 
 def play(cluster: LocalCluster, mode: str) -> tuple[list[int], int]:
     """A holder hangs, another one takes over and writes, the first goes on: the tokens in order, and its exit status."""
-    with raftkv.connect(list(cluster.endpoints.values())) as client:
-        client.delete(prefix="lock/")
+    with raftkv.connect(list(cluster.endpoints.values()), timeout=WAIT_S) as client:
         client.delete(prefix="written/")
-        with paused_holder(cluster, mode) as holder:
-            successor = Lock(client, "successor")
-            assert successor.take()
-            assert successor.write(2, fenced=True)
+        with paused_holder(cluster, mode) as holder, client.lock(NAME, ttl=30, timeout=WAIT_S) as successor:
+            assert write(client, successor, 2, fenced=True)
             holder.send_signal(signal.SIGCONT)
-            status = holder.wait(30)
+            status = holder.wait(WAIT_S)
         return tokens_in_order(client), status
 
 
