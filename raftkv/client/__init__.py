@@ -35,8 +35,14 @@ fails, is decided without a socket (`watch_cursor.py`); a task follows the serve
 **Maintenance**: alarms, defragmentation and snapshots (`maintenance.py`); a snapshot has a connection of its own, and its file is whole
 or does not exist (`snapshot_file.py`).
 
-Not done: leases and locks. No TLS and no users and passwords. Descending and otherwise sorted
-ranges come in one answer, not in pages. An async client does not survive a fork, a sync one does.
+**Leases** are renewed by plain calls, three in a TTL, which go where other calls go (`lease_calls.py`, `leasing.py`), and are lost by
+the owner's own clock (`tenure.py`): a process that was stopped for too long knows as soon as it asks. **Locks and elections** are
+places in a queue of keys (`contending.py`, `locking.py`, `electing.py`), the one of etcd's Go client. A holder cannot know that it
+is paused, so what a lock guards checks its fencing token: `kv.txn().when(lock.fence)`.
+
+Not done: one call for the renewals of many leases: a thousand leases of 10 s cost 300 calls a second. A lock whose key somebody
+deletes under its living lease does not hear of it; its fence holds all the same. No TLS and no users and passwords. Descending and
+otherwise sorted ranges come in one answer, not in pages. An async client does not survive a fork, a sync one does.
 """
 
 from __future__ import annotations

@@ -32,8 +32,9 @@ from raftkv.errors import (
 
 T = TypeVar("T")
 
-ATTEMPT_S: Final = 1.0
-"""A call that may be made twice is made again, elsewhere if possible, when it was not answered for so long."""
+ATTEMPT_MIN_S: Final = 1.0
+ATTEMPT_MAX_S: Final = 5.0
+"""A call that may be made twice is made again, elsewhere if possible, when half of its time has passed without an answer."""
 PAUSE_S: Final = 0.05
 """Between two attempts, where the first failed at once."""
 RELEASE_S: Final = 5.0
@@ -88,13 +89,18 @@ async def repeated(home: Home, make: Callable[[], Operation[T]], timeout: float)
     while True:
         left = end - time.monotonic()
         try:
-            return await home.usable().perform(make(), max(0.001, min(left, ATTEMPT_S)))
+            return await home.usable().perform(make(), _attempt_s(left))
         except (Unavailable, DeadlineExceeded) as error:
             if end - time.monotonic() <= PAUSE_S:
                 if isinstance(error, DeadlineExceeded):
                     raise DeadlineExceeded(f"the deadline passed: {error.message}", outcome=error.outcome) from None
                 raise
             await asyncio.sleep(PAUSE_S)
+
+
+def _attempt_s(left_s: float) -> float:
+    """How long one of several attempts may take, of the time that is left for all."""
+    return max(0.001, min(left_s, max(ATTEMPT_MIN_S, left_s / 2), ATTEMPT_MAX_S))
 
 
 class AsyncLost:
@@ -311,7 +317,7 @@ class AsyncLease:
             return
         sent_at = now()
         try:
-            ttl = await engine.perform(lease_calls.keep_alive(tenure.lease_id), min(remaining_s, ATTEMPT_S))
+            ttl = await engine.perform(lease_calls.keep_alive(tenure.lease_id), _attempt_s(remaining_s))
         except NotFound:
             ttl = 0
         except (

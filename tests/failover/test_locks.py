@@ -6,6 +6,7 @@ import threading
 
 import raftkv
 from raftkv.lab.cluster import LocalCluster
+from tests.client.test_lease import is_renewed
 from tests.failover.conftest import Start
 from tests.failover.load import wait_until
 
@@ -77,3 +78,19 @@ def test_a_lock_has_one_holder_at_a_time_while_leaders_are_killed(start_cluster:
     assert written == sorted(set(written)), "two wrote the same number: both held the lock"
     tokens = [token for contender in contenders for token in contender.tokens]
     assert len(tokens) == len(set(tokens))
+
+
+def test_a_lease_is_renewed_elsewhere_while_the_leader_that_it_was_granted_by_hangs(start_cluster: Start) -> None:
+    cluster = start_cluster()
+    leader = cluster.wait_for_leader()
+    endpoints = sorted(cluster.endpoints, key=lambda name: name != leader)
+    with (
+        raftkv.connect([cluster.endpoints[name] for name in endpoints], timeout=30) as kv,
+        kv.lock("held", ttl=12) as lock,
+        kv.lease(12) as lease,
+    ):
+        cluster.pause(leader)
+        wait_until(is_renewed(lease.remaining), "it is renewed")
+        assert kv.txn().when(lock.fence).commit().succeeded
+        lease.require()
+        cluster.resume(leader)
