@@ -116,11 +116,11 @@ class Contention:
 
     async def _gone(self, key: bytes, revision: int) -> None:
         """Return when a key, which was there at `revision`, was deleted, or may have been."""
-        async with self.watch(key, revision=revision + 1, only_deletions=True) as events:
-            try:
+        try:
+            async with self.watch(key, revision=revision + 1, only_deletions=True) as events:
                 await events.next()
-            except Compacted:
-                return  # Look again.
+        except Compacted:
+            return  # Look again.
 
     def watch(self, key: bytes | None, *, revision: int, only_deletions: bool = False) -> AsyncWatch:
         """A watch of one key, or of all of this name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -245,7 +245,7 @@ class AsyncLease:
         if self._keeper is not None:
             self._keeper.cancel()
 
-    async def while_ours(self, work: Coroutine[Any, Any, T]) -> T:
+    async def while_ours(self, work: Awaitable[T]) -> T:
         """Do something, and give it up when the lease is lost.
 
         Raises:

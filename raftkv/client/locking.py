@@ -6,6 +6,7 @@ What may not live here: the queue (`contending`), the lease (`leasing`), threads
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,7 +17,7 @@ from raftkv.client.contending import Contention, Place
 from raftkv.client.leasing import AsyncLease, AsyncLost, Home, checked_wait, not_in_time
 from raftkv.client.tenure import Tenure
 from raftkv.client.transaction import Condition
-from raftkv.errors import Cancelled
+from raftkv.errors import Cancelled, RequestError
 
 NOT_HELD = "the lock is not held: enter it, or acquire it"
 
@@ -68,6 +69,7 @@ class AsyncLock:
         self._hold: _Hold | None = None
         self._is_held = False
         self._acquiring: asyncio.Task[Any] | None = None
+        self._entering: asyncio.Future[tuple[Place, bytes]] | None = None
         self.lost = AsyncLost(lambda: self.hold.tenure)
 
     @property
@@ -145,7 +147,9 @@ class AsyncLock:
     async def _acquire(self) -> None:
         lease = self._lease
         await lease.start()
-        place, _ = await lease.while_ours(self._contention.enter(lease, b""))
+        # To its end, whoever is cancelled: else nobody would know whether a lease that is lent has a key to be deleted.
+        self._entering = asyncio.ensure_future(self._contention.enter(lease, b""))
+        place, _ = await lease.while_ours(asyncio.shield(self._entering))
         self._place = place
         await self._contention.turn(place, lease)
         self._hold = _Hold(place, lease.tenure)
@@ -184,10 +188,15 @@ class AsyncLock:
         """Leave the queue, or the lock, as far as that is possible."""
         self._is_held = False
         place, self._place = self._place, None
-        lease = self._lease
+        entering, self._entering = self._entering, None
         if self._lends is None:
-            self._lease = self._make_lease()
-        await self._contention.give_up(place, lease, owns_lease=self._lends is None)
+            lease, self._lease = self._lease, self._make_lease()
+            await self._contention.give_up(place, lease, owns_lease=True)
+        if entering is not None and place is None:
+            with contextlib.suppress(RequestError):
+                place, _ = await entering
+        if self._lends is not None:
+            await self._contention.give_up(place, self._lends, owns_lease=False)
 
     async def __aenter__(self) -> Self:
         await self.acquire()

@@ -286,7 +286,8 @@ class Client:
             name: of the lock; its keys are NAME/LEASE.
             ttl: seconds after which the lock of a client that is gone is free.
             timeout: seconds to wait for the lock; None: for as long as it takes.
-            lease: one to hang it on, instead of one of its own; it is not revoked with the lock.
+            lease: one to hang it on, instead of one of its own; it is not revoked with the lock. A lease holds a lock once:
+                two locks of one name on one lease are the same.
             on_lost: called with the lock, on a thread of its own, when its own lease was lost.
 
         Raises (when entered, or by `acquire`):
