@@ -16,8 +16,8 @@ Exit codes: 0 done; 1 the request failed (`Error: ...`, one line on stderr); 2 a
 cannot be read; 4 an output format the command does not have; 5 the server ended a watch; 128 missing, superfluous or
 contradicting arguments; of `lock`, what its command ended with; 130 Ctrl-C; 141 the reader of our output went away. 1, 3, 4, 5 and 128 are etcdctl's.
 
-Not done: etcdctl's auth, user, role, snapshot, defrag, alarm, make-mirror and
-check, and the flags --discovery-srv* and --insecure-skip-tls-verify.
+Not done: etcdctl's auth, user and role, and the flags --discovery-srv* and --insecure-skip-tls-verify; TLS and logins for lock
+and elect.
 """
 
 from __future__ import annotations

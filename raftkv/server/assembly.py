@@ -37,7 +37,7 @@ from raftkv.server.corruption import CorruptionCheck
 from raftkv.server.doors import MakeDoors, Sources
 from raftkv.server.drill import DrillService
 from raftkv.server.drill_faults import DrillFaults, free_space, from_peers, log_files, to_peers
-from raftkv.server.election import CAMPAIGN_PATH, OBSERVE_PATH, ElectionService
+from raftkv.server.election import CAMPAIGN_PATH, ElectionService
 from raftkv.server.flight import FlightService
 from raftkv.server.front import Front
 from raftkv.server.joining import find_origin
@@ -367,9 +367,8 @@ class Server:
             streams={
                 WATCH_PATH: self._watches.watch,
                 KEEP_ALIVE_PATH: self._leases.keep_alive,
-                OBSERVE_PATH: elections.observe,
             },
-            many=self._maintenance.many(),
+            many={**self._maintenance.many(), **elections.many()},
             raw=frozenset({BATCH_PATH}),
             patient=frozenset({LOCK_PATH, CAMPAIGN_PATH}),
             hold_s=hold_s,

@@ -7,16 +7,16 @@ What may not live here: the queue (`contending`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from raftkv.errors import RequestError
 from raftkv.pb import election_pb2, mvcc_pb2, rpc_pb2
 from raftkv.server.contending import Contending, Place, as_unknown, unknown
-from raftkv.server.services import Serve, abort, parsed
+from raftkv.server.services import Serve, ServeMany
 
 CAMPAIGN_PATH = "/v3electionpb.Election/Campaign"
-OBSERVE_PATH = "/v3electionpb.Election/Observe"
 NO_LEADER_KEY = '"leader" field must be provided'
 NOT_LEADER = "election: not leader"
 NO_LEADER = "election: no leader"
@@ -40,6 +40,9 @@ class ElectionService:
             "/v3electionpb.Election/Leader": self.leader,
             "/v3electionpb.Election/Resign": self.resign,
         }
+
+    def many(self) -> dict[str, ServeMany]:
+        return {"/v3electionpb.Election/Observe": self.observe}
 
     async def campaign(self, request: election_pb2.CampaignRequest, hold_s: float) -> election_pb2.CampaignResponse:
         """Answers when the candidate leads. One that stands already changes its proposal."""
@@ -93,17 +96,16 @@ class ElectionService:
             raise as_unknown(error) from None
         return election_pb2.ResignResponse(header=done.header)
 
-    async def observe(self, requests: AsyncIterator[bytes], context: Any) -> None:
-        """A stream: who leads, whenever that changes, and whatever leaders proclaim."""
+    async def observe(self, request: election_pb2.LeaderRequest) -> AsyncGenerator[Any, None]:
+        """Many responses: who leads, whenever that changes, and whatever leaders proclaim."""
         try:
-            async for raw in requests:
-                request = parsed(election_pb2.LeaderRequest.FromString, raw)
-                async for response in self._reigns(request.name):
-                    await context.write(response.SerializeToString())
+            async with aclosing(self._reigns(request.name)) as reigns:
+                async for response in reigns:
+                    yield response
         except RequestError as error:
-            await abort(context, as_unknown(error))
+            raise as_unknown(error) from None
 
-    async def _reigns(self, name: bytes) -> AsyncIterator[election_pb2.LeaderResponse]:
+    async def _reigns(self, name: bytes) -> AsyncGenerator[election_pb2.LeaderResponse, None]:
         """One leader after the other, for ever."""
         while True:
             found = await self._contending.first(name, self._hold_s)
@@ -111,10 +113,11 @@ class ElectionService:
             if found.kvs:
                 key = found.kvs[0].key
                 yield election_pb2.LeaderResponse(header=found.header, kv=found.kvs[0])
-            async for response in self._reign(name, key, revision + 1):
-                yield response
+            async with aclosing(self._reign(name, key, revision + 1)) as reign:
+                async for response in reign:
+                    yield response
 
-    async def _reign(self, name: bytes, key: bytes, revision: int) -> AsyncIterator[election_pb2.LeaderResponse]:
+    async def _reign(self, name: bytes, key: bytes, revision: int) -> AsyncGenerator[election_pb2.LeaderResponse, None]:
         """What one leader proclaims from a revision on, until it is gone. No key: of whoever comes first."""
         watch = rpc_pb2.WatchCreateRequest(key=key, start_revision=revision)
         if not key:
