@@ -6,7 +6,6 @@ Every line has its reason. A difference that is no longer there fails too (``jud
 from __future__ import annotations
 
 AUTH = "needs authentication"
-MAINTENANCE = "raftkv does not serve alarms and Hash yet"
 BBOLT = "`etcdctl snapshot status` opens a bbolt file, and ours is none"
 
 LEFT_OUT: dict[str, dict[str, str]] = {
@@ -19,20 +18,9 @@ LEFT_OUT: dict[str, dict[str, str]] = {
 
 EXPECTED: dict[str, dict[str, str]] = {
     "aetcd": {
-        "test_maintenance::test_create_alarm_all_members": MAINTENANCE,
-        "test_maintenance::test_create_alarm_specific_member": MAINTENANCE,
-        "test_maintenance::test_disarm_alarm": MAINTENANCE,
-        "test_maintenance::test_hash": MAINTENANCE,
-        "test_maintenance::test_list_alarms": MAINTENANCE,
         "test_maintenance::test_snapshot": BBOLT,
-        "test_maintenance::test_status_member": MAINTENANCE,
     },
     "etcd3 (Python)": {
-        "TestAlarms::test_create_alarm_all_members": MAINTENANCE,
-        "TestAlarms::test_create_alarm_specific_member": MAINTENANCE,
-        "TestAlarms::test_disarm_alarm": MAINTENANCE,
-        "TestAlarms::test_list_alarms": MAINTENANCE,
-        "TestEtcd3::test_hash": MAINTENANCE,
         "TestEtcd3::test_snapshot": BBOLT,
     },
     "etcd3gw": {},
