@@ -4,6 +4,7 @@
     judges.py       which judges there are, and how each is run by its own runner
     results.py      what a runner has written (JUnit's XML, mocha's JSON), test by test
     systems.py      three nodes of etcd, or of raftkv
+    sessions.py     one judge before one system
     tls_front.py    TLS before a server that speaks none, for the judge that insists on it
     inside/         loaded into a judge's own process: points its default client at the server
     differences.py  what may differ, and why
