@@ -21,6 +21,8 @@ SERVED = {
     "etcdserverpb.Lease": {"LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"},
     "etcdserverpb.Cluster": {"MemberList", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"},
     "etcdserverpb.Maintenance": {"Alarm", "Status", "Defragment", "Hash", "HashKV", "Snapshot", "MoveLeader"},
+    "v3lockpb.Lock": {"Lock", "Unlock"},
+    "v3electionpb.Election": {"Campaign", "Proclaim", "Leader", "Observe", "Resign"},
     "raftkv.store.Store": {"Batch", "OpenSession"},
     "raftkv.flight.Flight": {"Record"},
 }
