@@ -4,7 +4,8 @@
            └───────────────┴──────┬────┴─────────┘
                              LocalCluster (cluster.py)
               state.py  cluster.json: which processes and ports are ours
-              nodes.py  flags, logs, readiness          ports.py  free ports, held
+              plan.py   a new cluster on paper          ports.py  free ports, held
+              nodes.py  flags, logs, readiness
               process.py  pids that cannot lie          leash.py  cleans up after a parent that died (survivor.py)
               links.py  rules for traffic between nodes
                  │ control port

@@ -13,7 +13,6 @@ The API blocks; from asyncio call it in a thread. What may not live here: printi
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import sys
 import tempfile
@@ -33,9 +32,10 @@ from raftkv.lab.errors import LabError
 from raftkv.lab.leash import Leash
 from raftkv.lab.links import OPEN, Mode, ProxyControl, Rule, Rules, one_way_rules, parse_groups, partition_rules
 from raftkv.lab.nodes import Launcher
-from raftkv.lab.ports import hold_ports, is_taken, port_of
+from raftkv.lab.plan import planned
+from raftkv.lab.ports import is_taken
 from raftkv.lab.process import TOKEN_VARIABLE, ProcessState, end_all, exit_status, processes_with, wait_until
-from raftkv.lab.state import ClusterState, LinkPort, NodeState, ProxyState
+from raftkv.lab.state import ClusterState, NodeState
 
 SERVE: tuple[str, ...] = (sys.executable, "-m", "raftkv", "serve")
 NODES_MAX = 9
@@ -100,29 +100,7 @@ class LocalCluster:
             raise LabError(f"a local cluster has 1 to {NODES_MAX} nodes, not {nodes}")
         directory = directory.absolute()
         state_file.make_directory(directory)
-        names = [f"n{number}" for number in range(1, nodes + 1)]
-        links = list(permutations(names, 2)) if proxy else []
-        holders = hold_ports((3 if gateway else 2) * nodes + len(links) + bool(links))
-        ports = iter([port_of(holder) for holder in holders])
-        state = ClusterState(
-            token=secrets.token_hex(8),
-            command=list(command),
-            flags=list(flags),
-            nodes={
-                name: NodeState(
-                    name=name,
-                    client_port=next(ports),
-                    peer_port=next(ports),
-                    http_port=next(ports) if gateway else None,
-                )
-                for name in names
-            },
-            proxy=ProxyState(
-                control_port=next(ports), links=[LinkPort(source=a, target=b, port=next(ports)) for a, b in links]
-            )
-            if links
-            else None,
-        )
+        state, holders = planned(nodes, proxy=proxy, gateway=gateway, command=command, flags=flags)
         with state_file.locked(directory):
             if state_file.exists(directory):
                 raise LabError(f"there is a cluster in {directory} already")

@@ -17,10 +17,10 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 
 from raftkv.config import ServerConfig
-from raftkv.errors import NO_LEADER, DataDirError, Outcome, RequestError, StorageError, Unavailable
+from raftkv.errors import NO_LEADER, DataDirError, Outcome, StorageError, Unavailable
 from raftkv.lease.validate import min_ttl_s
 from raftkv.node import Applier, Node, NodeConfig, flight_record, recover_raft
 from raftkv.node.events import Failed, PeerConnected, PeerDead, PeerLost, Received, SnapshotReceived
@@ -47,6 +47,7 @@ from raftkv.server.limits import Limits
 from raftkv.server.lock import LOCK_PATH, LockService
 from raftkv.server.maintenance import MaintenanceService
 from raftkv.server.membership import Acquaintances, dial_overrides, members_of, removed_error, roster_of
+from raftkv.server.presence import announce, keep_health
 from raftkv.server.services import Services
 from raftkv.server.space import SpaceAlarm
 from raftkv.server.store import BATCH_PATH, StoreService
@@ -71,11 +72,9 @@ DRAIN_MIN_S = 0.05
 """Calls that have just arrived get their turn before the node counts as idle."""
 ANSWER_S = 0.5
 """For the last answers to reach their callers."""
-WAITING_LOG_S = 5.0
 START_ANEW = "remove the member and add it anew, with an empty data directory"
 FLIGHT_RECORD_CLOSE_S = 0.5
 """For the flight record's last lines to reach a disk that may be the reason for the end."""
-ANNOUNCE_AGAIN_S = 0.5
 HOLD_BASE_S = 5.0
 """A request without a deadline is held this long plus two election timeouts (etcd: ReqTimeout)."""
 
@@ -194,8 +193,15 @@ class Server:
         await self._grpc.start()
         for door in self._doors:
             await door.open()
-        self._in_background(self._announce(), "raftkv-announce")
-        self._in_background(self._watch_leader(), "raftkv-health")
+        announcement = announce(
+            self.node,
+            name=config.name,
+            client_urls=config.client_urls,
+            unreachable=self._transport.unreachable,
+        )
+        self._in_background(announcement, "raftkv-announce")
+        health_kept = keep_health(self.node, self._health, every_s=config.heartbeat_interval_ms / 1000)
+        self._in_background(health_kept, "raftkv-health")
         self._in_background(self._watches.run(), "raftkv-watches")
         self._in_background(self._leases.run(), "raftkv-leases")
         self._in_background(self._space_alarm().run(), "raftkv-space")
@@ -398,54 +404,6 @@ class Server:
         if address is None:
             raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
         return await ask_for_hash(address, revision, timeout_s=timeout_s)
-
-    async def _announce(self) -> None:
-        """Tell the cluster this member's name and client URLs, once it is known where they differ (etcd: publish)."""
-        config = self._config
-        while True:
-            await self._wait_for_leader()
-            known = next((m for m in self.node.members if self.node.raft.node_id == m.ID), rpc_pb2.Member())
-            if known.name == config.name and tuple(known.clientURLs) == config.client_urls:
-                return
-            command = store_pb2.Command(
-                publish=rpc_pb2.Member(ID=self.node.raft.node_id, name=config.name, clientURLs=config.client_urls)
-            )
-            try:
-                await self.node.submit(
-                    store_pb2.BatchRequest(commands=(command,)).SerializeToString(), 1, timeout_s=HOLD_BASE_S
-                )
-            except RequestError as error:
-                if self.node.stopped.done():
-                    return
-                log.warning("could not announce the client URLs yet: %s", error)
-                await asyncio.sleep(ANNOUNCE_AGAIN_S)
-            else:
-                return
-
-    async def _wait_for_leader(self) -> None:
-        """Wait, and say for whom."""
-        while True:
-            try:
-                async with asyncio.timeout(WAITING_LOG_S):  # Not wait_for: it may lose a cancellation (Python 3.11).
-                    await self.node.wait_for_leader()
-                return
-            except TimeoutError:
-                missing = "; ".join(f"{peer}: {why}" for peer, why in self._transport.unreachable().items())
-                log.warning(
-                    "waiting for a leader; cannot reach %s", missing or "nobody is missing: an election is under way"
-                )
-
-    async def _watch_leader(self) -> None:
-        """Keep the gRPC health service true: SERVING while a leader is known."""
-        serving: Any = None
-        while True:
-            status = health_pb2.HealthCheckResponse.SERVING
-            if not self.node.raft.leader:
-                status = health_pb2.HealthCheckResponse.NOT_SERVING
-            if status != serving:
-                serving = status
-                await self._health.set("", status)
-            await asyncio.sleep(self._config.heartbeat_interval_ms / 1000)
 
 
 def _introduction(mark: DataMark) -> peer_pb2.Hello:
