@@ -139,6 +139,9 @@ class Engine:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside the operations, until it ends or the engine is closed."""
+        if self._closed:
+            work.close()
+            raise closed_error()
         task = self._own(work)
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)

@@ -8,6 +8,7 @@ What may not live here: when a lease counts as lost (`tenure`), threads (`leasin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -198,15 +199,30 @@ class AsyncLease:
             return
         lease_id = secrets.randbits(_ID_BITS) or 1
         sent_at = now()
+        granting = asyncio.ensure_future(self._grant(lease_id))
         try:
-            ttl = await repeated(self._home, lambda: lease_calls.grant(lease_id, self._ttl), self._timeout)
+            ttl = await asyncio.shield(granting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Cancelled):  # Of a client that is closed: the lease goes by itself.
+                self._home.usable().spawn(self._undo(granting, lease_id))
+            raise
+        self._given = Tenure(lease_id, ttl, sent_at=sent_at)
+        self._home.add(self)
+
+    async def _grant(self, lease_id: int) -> int:
+        try:
+            return await repeated(self._home, lambda: lease_calls.grant(lease_id, self._ttl), self._timeout)
         except FailedPrecondition as error:
             if error.message != LEASE_EXISTS:
                 raise
             # An earlier attempt of this very call was carried out.
-            ttl = await repeated(self._home, lambda: lease_calls.granted_ttl(lease_id), self._timeout)
-        self._given = Tenure(lease_id, ttl, sent_at=sent_at)
-        self._home.add(self)
+            return await repeated(self._home, lambda: lease_calls.granted_ttl(lease_id), self._timeout)
+
+    async def _undo(self, granting: asyncio.Future[int], lease_id: int) -> None:
+        """Whoever wanted the lease has gone: nobody would ever revoke it."""
+        with contextlib.suppress(RequestError):
+            await granting
+            await repeated(self._home, lambda: lease_calls.revoke(lease_id), self._timeout)
 
     async def keys(self, *, timeout: float | None = None) -> tuple[bytes, ...]:
         """The keys that hang on it."""

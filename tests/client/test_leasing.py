@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import raftkv
 from raftkv.pb import rpc_pb2
 
+WAIT_S = 30.0
+
 
 class ForgetfulLeases:
     """Grants leases, and loses its first answers as a connection that breaks does.
@@ -21,15 +24,21 @@ class ForgetfulLeases:
         loses: so many answers are lost still.
         granted: TTL by id.
         asked: the ids of all requests to grant.
+        arrived, revoked: a request to grant has come; a lease was revoked.
+        gate: while it is cleared, requests to grant wait.
     """
 
     def __init__(self, *, loses: int) -> None:
         self.loses = loses
         self.granted: dict[int, int] = {}
         self.asked: list[int] = []
+        self.arrived, self.gate, self.revoked = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.gate.set()
 
     async def grant(self, request: rpc_pb2.LeaseGrantRequest, context: Any) -> rpc_pb2.LeaseGrantResponse:
         self.asked.append(request.ID)
+        self.arrived.set()
+        await self.gate.wait()
         is_known = request.ID in self.granted
         self.granted.setdefault(request.ID, request.TTL + 1)
         if self.loses:
@@ -48,6 +57,7 @@ class ForgetfulLeases:
         if self.loses:
             self.loses -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        self.revoked.set()
         return rpc_pb2.LeaseRevokeResponse()
 
     @asynccontextmanager
@@ -82,6 +92,21 @@ async def test_a_grant_whose_answer_was_lost_is_asked_for_again_and_grants_once(
         assert lease.ttl == 61
         leases.loses = 1
         await lease.revoke()
+        assert leases.granted == {}
+
+
+async def test_a_grant_that_nobody_waits_for_any_more_is_taken_back() -> None:
+    leases = ForgetfulLeases(loses=0)
+    leases.gate.clear()
+    async with leases.listening() as address, raftkv.aio.connect(address) as kv:
+        granting = asyncio.ensure_future(kv.lease(60).start())
+        async with asyncio.timeout(WAIT_S):
+            await leases.arrived.wait()
+            granting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await granting
+            leases.gate.set()
+            await leases.revoked.wait()
         assert leases.granted == {}
 
 
