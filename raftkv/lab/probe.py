@@ -70,7 +70,11 @@ def hashes(endpoints: Mapping[str, str], *, revision: int = 0, deadline_s: float
     return {
         name: answer
         if isinstance(answer, str)
-        else KvHash(value=answer.hash, revision=answer.header.revision, compact_revision=answer.compact_revision)
+        else KvHash(
+            value=answer.hash,
+            revision=answer.hash_revision or answer.header.revision,  # etcd 3.4 does not say it.
+            compact_revision=answer.compact_revision,
+        )
         for name, answer in answers.items()
     }
 

@@ -97,10 +97,14 @@ class MaintenanceService:
         return rpc_pb2.HashResponse(header=header(self._node, revision), hash=digest)
 
     async def hash_kv(self, request: rpc_pb2.HashKVRequest, hold_s: float) -> rpc_pb2.HashKVResponse:
-        """A hash over all that is visible at a revision (0: now): equal on every node that has applied it."""
+        """A hash over all that is visible at a revision (0: now): equal on every node that has applied it.
+
+        The header says where the store stands, as etcd's; `hash_revision`, as etcd 3.5's, what was hashed.
+        """
         digest, compact_revision, revision = await self._hash(request.revision, hold_s)
+        now = await self._node.read_local(lambda machine: machine.revision, timeout_s=hold_s)
         return rpc_pb2.HashKVResponse(
-            header=header(self._node, revision), hash=digest, compact_revision=compact_revision, hash_revision=revision
+            header=header(self._node, now), hash=digest, compact_revision=compact_revision, hash_revision=revision
         )
 
     async def _hash(self, revision: int, hold_s: float) -> tuple[int, int, int]:

@@ -53,7 +53,7 @@ def main() -> int:
             if one.needs_http and not has_gateway():
                 say(f"{name} is not asked about raftkv: it has no JSON gateway yet")
             else:
-                ours = judged_by(one, "raftkv", HOME, passes_on_etcd=baseline[name])
+                ours = judged_by(one, "raftkv", HOME)
                 judgements.append(judge(name, baseline[name], ours, EXPECTED[name]))
     except (FetchError, JudgeError) as error:
         say(f"Error: {error}")

@@ -14,11 +14,6 @@ BASELINE = Path(__file__).with_name("baseline.json")
 MISSING = Result("did not run")
 
 
-def to_judge_again(passes_on_etcd: Iterable[str], ours: Results, expected: Mapping[str, str]) -> list[str]:
-    """What seems to differ for no reason. These suites sleep for seconds and hope; who fails once is asked once more, alone."""
-    return [test for test in passes_on_etcd if ours.get(test, MISSING).outcome != PASSED and test not in expected]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
     """One judge on both systems.

@@ -47,7 +47,6 @@ class Judge:
         needs_tls: it speaks only TLS.
         parse: reads the report.
         leaving_out: how its runner is told to leave tests out.
-        choosing: how its runner is told to run nothing but some tests.
     """
 
     name: str
@@ -61,7 +60,6 @@ class Judge:
     needs_http: bool = False
     needs_tls: bool = False
     leaving_out: Callable[[Sequence[str]], tuple[str, ...]]
-    choosing: Callable[[Sequence[str]], tuple[str, ...]]
 
     @property
     def folder(self) -> Path:
@@ -75,14 +73,11 @@ class Judge:
         """
         once(self.folder, (self.packages, self.recipe), lambda: self.prepare(self, self.folder))
 
-    def run(
-        self, system: System, directory: Path, *, leave_out: Sequence[str] = (), only: Sequence[str] = ()
-    ) -> Results:
+    def run(self, system: System, directory: Path, *, leave_out: Sequence[str] = ()) -> Results:
         """Let it judge; its own words stay in the directory.
 
         Args:
             leave_out: what its runner is told to leave out.
-            only: nothing but these tests, by the names that results have.
 
         Raises:
             JudgeError: it came to no result in time.
@@ -98,7 +93,7 @@ class Judge:
             environment = _clean() | self.environment(endpoint) | {"ETCDCTL_API": "3"}
             environment["PATH"] = f"{_pgrep(directory, system.other_pids)}:{environment['PATH']}"
             words = [word.format(folder=self.folder, report=report, inside=INSIDE) for word in self.command]
-            chosen = self.choosing(only) if only else self.leaving_out(leave_out) if leave_out else ()
+            chosen = self.leaving_out(leave_out) if leave_out else ()
             _start([*words, *chosen], self.folder / self.suite, environment, directory / "output")
         if not report.exists():
             said = (directory / "output").read_text(errors="replace")[-3000:]
@@ -159,11 +154,6 @@ def _deselect(tests: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for test in tests for word in ("--deselect", test))
 
 
-def _select(tests: Sequence[str]) -> tuple[str, ...]:
-    names = {test.rpartition("::")[2].partition("[")[0] for test in tests}
-    return "-k", " or ".join(sorted(names))
-
-
 def _prepare_python(judge: Judge, folder: Path) -> None:
     (package,) = judge.packages
     archive = package.fetch(folder)
@@ -181,7 +171,6 @@ AETCD = Judge(
     environment=lambda endpoint: {"TEST_ETCD_HTTP_URL": f"http://{endpoint}", "TEST_ETCD_VERSION": f"v{ETCD_VERSION}"},
     parse=of_junit,
     leaving_out=_deselect,
-    choosing=_select,
 )
 
 ETCD3 = Judge(
@@ -209,7 +198,6 @@ ETCD3 = Judge(
     },
     parse=of_junit,
     leaving_out=_deselect,
-    choosing=_select,
 )
 
 ETCD3GW = Judge(
@@ -226,7 +214,6 @@ ETCD3GW = Judge(
     parse=of_junit,
     needs_http=True,
     leaving_out=_deselect,
-    choosing=_select,
 )
 
 # --- from npm ---------------------------------------------------------------------------------------------------------
@@ -279,7 +266,6 @@ NODE_ETCD3 = Judge(
     parse=of_mocha,
     needs_tls=True,
     leaving_out=lambda tests: ("--invert", "--grep", "|".join(map(re.escape, tests))),
-    choosing=lambda tests: ("--grep", "|".join(f"^{re.escape(test)}$" for test in tests)),
 )
 
 JUDGES = {judge.name: judge for judge in (AETCD, ETCD3, ETCD3GW, NODE_ETCD3)}

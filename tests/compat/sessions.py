@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from tests.compat.differences import EXPECTED, LEFT_OUT
-from tests.compat.judgement import count, to_judge_again
+from tests.compat.differences import LEFT_OUT
+from tests.compat.judgement import count
 from tests.compat.judges import Judge
 from tests.compat.results import Results
 from tests.compat.systems import running
 
 
-def judged_by(one: Judge, system: str, directory: Path, *, passes_on_etcd: Sequence[str] = ()) -> Results:
-    """What an installed judge finds on a fresh cluster of three nodes; of raftkv's gateway, on one node.
-
-    Args:
-        passes_on_etcd: which of these fail without a listed reason is judged a second time, and that counts.
-    """
+def judged_by(one: Judge, system: str, directory: Path) -> Results:
+    """What an installed judge finds on a fresh cluster of three nodes; of raftkv's gateway, on one node."""
     began = time.monotonic()
     nodes = 1 if one.needs_http and system == "raftkv" else 3
     folder = directory / f"{one.name}-{system}"
     with running(system, folder, nodes=nodes, http=one.needs_http) as cluster:
         results = one.run(cluster, folder, leave_out=list(LEFT_OUT[one.name]))
-        again = to_judge_again(passes_on_etcd, results, EXPECTED[one.name])
-        if again and len(again) < len(passes_on_etcd):
-            results |= one.run(cluster, folder / "again", only=again)
     sys.stdout.write(f"{one.name} on {system}: {dict(count(results))} in {time.monotonic() - began:.0f} s\n")
     sys.stdout.flush()
     return results

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.compat.differences import EXPECTED, LEFT_OUT
-from tests.compat.judgement import Judgement, details, judge, read_baseline, table, to_judge_again
+from tests.compat.judgement import Judgement, details, judge, read_baseline, table
 from tests.compat.judges import JUDGES
 from tests.compat.results import FAILED, PASSED, SKIPPED, Result, Results, of_junit, of_mocha
 
@@ -71,12 +71,6 @@ def test_a_listed_difference_is_explained_and_one_that_is_none_any_more_fails() 
     assert (explained.is_sound, explained.explained) == (True, {"a": "bbolt"})
     assert "1: bbolt" in table([explained])
     assert (stale.is_sound, stale.stale) == (False, ["a"])
-
-
-def test_only_what_differs_without_a_reason_is_judged_again() -> None:
-    ours = {"a": Result(FAILED), "b": Result(FAILED), "c": Result(PASSED)}
-
-    assert to_judge_again(["a", "b", "c"], ours, {"b": "bbolt"}) == ["a"]
 
 
 def test_every_judge_has_its_lists_and_every_listed_difference_passes_on_etcd() -> None:

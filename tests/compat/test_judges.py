@@ -21,7 +21,7 @@ def test_what_passes_on_etcd_passes_on_raftkv(tmp_path: Path) -> None:
 
     def judged(one: Judge) -> Judgement:
         one.install()
-        ours = judged_by(one, "raftkv", tmp_path, passes_on_etcd=baseline[one.name])
+        ours = judged_by(one, "raftkv", tmp_path)
         return judge(one.name, baseline[one.name], ours, EXPECTED[one.name])
 
     served = [one for one in JUDGES.values() if has_gateway() or not one.needs_http]

@@ -15,8 +15,7 @@ Differences that are known, and are not asked for:
 - the least TTL that is granted follows from the election timeout: 2 s there, 1 s here;
 - an id of a watch that a compaction has ended is taken for ever on that stream there, and free again here;
 - a watch that begins at the compact revision itself may miss deletions of that revision, as fast as they are removed;
-- whether a watch that begins in the past is overtaken by a compaction is a matter of time: it is cancelled before;
-- HashKV at a revision tells in its header where the store stands there, and that revision here.
+- whether a watch that begins in the past is overtaken by a compaction is a matter of time: it is cancelled before.
 
 What the store answers is compared faster, without servers, in `tests/mvcc/test_against_etcd.py`, whose generator this one extends.
 A seeded generator and not Hypothesis: one long history finds what a thousand short ones do not, and a thousand fresh pairs of

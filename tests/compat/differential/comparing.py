@@ -25,7 +25,6 @@ def comparable(request: Message, answer: Any) -> Any:
         case rpc_pb2.HashKVResponse():
             kept.ClearField("hash")
             kept.ClearField("hash_revision")  # Of etcd 3.5: one of 3.4 does not know it.
-            kept.header.ClearField("revision")  # etcd: where the store stands; raftkv: the revision that was hashed.
         case rpc_pb2.LeaseTimeToLiveResponse() if kept.TTL > 0:
             kept.ClearField("TTL")
     if isinstance(kept, rpc_pb2.LeaseTimeToLiveResponse):  # In the order of a hash map, there.
