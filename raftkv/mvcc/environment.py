@@ -149,10 +149,11 @@ class Environment:
                 # Not `dupfixed`, though all its values have one size: it saves nothing here, and lmdb 3.0.0 kills the process
                 # when it copies an environment with a key of so many revisions that they fill a page.
                 self.index = self._env.open_db(b"index", dupsort=True)
-                self.meta = self._env.open_db(b"meta")
                 self.leases = self._env.open_db(b"leases")
                 self.lease_deadlines = self._env.open_db(b"lease_deadlines")
                 self.lease_keys = self._env.open_db(b"lease_keys", dupsort=True)
+                # The last: each is created in a transaction of its own, and `checking` wants all where it finds this one.
+                self.meta = self._env.open_db(b"meta")
         except BaseException:
             self._env.close()
             raise

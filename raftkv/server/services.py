@@ -133,6 +133,8 @@ class Services(grpc.GenericRpcHandler):
                     async for response in responses:
                         async with asyncio.timeout(STALLED_S):
                             await context.write(response)
+                        # To a client that has gone pygrpc-native writes at once and says nothing: the loop has to hear of it.
+                        await asyncio.sleep(0)
             except TimeoutError:
                 await abort(context, DeadlineExceeded(TIMED_OUT, outcome=Outcome.NOT_APPLIED))
             except RequestError as error:

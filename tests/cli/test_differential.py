@@ -194,7 +194,7 @@ def identifiers(server: Etcd) -> dict[bytes, int]:
 _IDENTIFIERS: dict[str, dict[bytes, int]] = {}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # As the server's is: a parallel run comes back to a module.
 def written(etcd: Etcd) -> Etcd:
     """A server with 25 revisions, the first 5 compacted, for reads by both tools."""
     for key in ("a", "b1", "b2", "c", "fresh", *["a"] * 20):

@@ -11,8 +11,8 @@ from tests.compat.judges import JUDGES, Judge
 from tests.compat.sessions import judged_by
 from tests.compat.systems import has_gateway
 
-TOO_LONG = frozenset({"etcd3 (Python)"})
-"""Left to `make compat`: it sleeps for a minute and a half, and aetcd's suite, which grew out of it, asks nearly the same."""
+TOO_LONG = frozenset({"etcd3 (Python)", "aetcd"})
+"""Left to `make compat`: they sleep for a minute and more."""
 
 
 def test_what_passes_on_etcd_passes_on_raftkv(tmp_path: Path) -> None:
