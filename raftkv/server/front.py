@@ -23,8 +23,8 @@ from typing import Any
 
 import grpc
 
-from raftkv.errors import ConfigError
-from raftkv.transport.listening import add_port
+from raftkv.errors import ConfigError, ListenError
+from raftkv.transport.listening import add_port, obstacle
 
 CHOICE = "NATIVE_GRPC"
 _NATIVE = "pygrpc_native"
@@ -42,7 +42,8 @@ class Front:
     """
 
     def __init__(self, options: Sequence[tuple[str, int]]) -> None:
-        self._new_server = _server_factory(options)
+        self._is_native = _is_native_chosen()
+        self._new_server = _server_factory(options, is_native=self._is_native)
         self._register: list[Callable[[grpc.aio.Server], None]] = []
         self._servers: list[grpc.aio.Server] = []
 
@@ -71,6 +72,10 @@ class Front:
             ListenError: a port is in use, or an address is not this machine's.
         """
         for url in urls:
+            if self._is_native and (
+                reason := obstacle(url)
+            ):  # It would have words of its own to say on standard error.
+                raise ListenError(f"{flag}: cannot listen on {url}: {reason}")
             server = self._new_server()
             for register in self._register:
                 register(server)
@@ -98,13 +103,18 @@ def connection_of(context: Any) -> str:
     return f"stream {id(context):x}" if peer.startswith("unix:") else peer
 
 
-def _server_factory(options: Sequence[tuple[str, int]]) -> Callable[[], grpc.aio.Server]:
+def _is_native_chosen() -> bool:
+    """Raises: ConfigError: the choice is none, or the package is missing."""
     choice = os.environ.get(CHOICE, "")
     if choice not in ("", "no", "yes"):
         raise ConfigError(f"{CHOICE}: {choice!r}; allowed are yes, no, and nothing at all")
     if choice == "yes" and find_spec(_NATIVE) is None:
         raise ConfigError(f"{CHOICE}: yes needs the package pygrpc-native: pip install 'raftkv[fast]'")
-    if choice != "yes":
+    return choice == "yes"
+
+
+def _server_factory(options: Sequence[tuple[str, int]], *, is_native: bool) -> Callable[[], grpc.aio.Server]:
+    if not is_native:
         return lambda: grpc.aio.server(options=options)
     native: Any = import_module(f"{_NATIVE}.aio")
     return lambda: native.Server(options=options, io_threads=1)

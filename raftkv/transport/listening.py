@@ -25,12 +25,12 @@ def add_port(server: grpc.aio.Server, url: str, *, flag: str) -> int:
     except RuntimeError:
         port = 0
     if port == 0:
-        raise ListenError(f"{flag}: cannot listen on {url}: {_why_not(url)}")
+        raise ListenError(f"{flag}: cannot listen on {url}: {obstacle(url) or 'the port was in use a moment ago'}")
     return port
 
 
-def _why_not(url: str) -> str:
-    """What the system says against listening there; gRPC keeps it to itself."""
+def obstacle(url: str) -> str:
+    """What the system says against listening there, nothing if it would do; gRPC keeps it to itself."""
     parts = urlsplit(url)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)[0]
@@ -40,4 +40,4 @@ def _why_not(url: str) -> str:
             probe.listen()
     except OSError as error:
         return error.strerror or str(error)
-    return "the port was in use a moment ago"
+    return ""
