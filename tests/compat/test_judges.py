@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from tests.compat.differences import EXPECTED
 from tests.compat.judgement import Judgement, details, judge, read_baseline, table
@@ -17,6 +20,9 @@ TOO_LONG = frozenset({"etcd3 (Python)", "aetcd"})
 
 def test_what_passes_on_etcd_passes_on_raftkv(tmp_path: Path) -> None:
     """One test, so that the processes of a parallel run do not call every judge twice. etcd3gw is asked once there is a gateway."""
+    for command in ("npm", "node", "openssl"):
+        if shutil.which(command) is None:
+            pytest.skip(f"{command} is not installed: no judge from npm")
     baseline = read_baseline()
 
     def judged(one: Judge) -> Judgement:
