@@ -37,6 +37,8 @@ class Etcd:
     """A running etcd."""
 
     endpoint: str
+    pid: int = 0
+    """Tells it from another one that had the same port before."""
 
 
 def etcdctl(*arguments: str, stdin: bytes = b"") -> Outcome:
@@ -88,7 +90,7 @@ def start_etcd(directory: Path) -> tuple[Etcd, subprocess.Popen[bytes]]:
         process.kill()
         process.wait()
         pytest.fail(f"etcd did not start: {ready.err.decode()}")
-    return Etcd(endpoint), process
+    return Etcd(endpoint, process.pid), process
 
 
 @contextmanager
