@@ -113,6 +113,13 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def quiet_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """Another one, on which nothing happens by itself: nobody has made a lease there, which would end one day."""
+    with running_etcd(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
+
+
 @pytest.fixture
 def etcd_pair(tmp_path: Path) -> Iterator[tuple[Etcd, Etcd]]:
     """Two empty servers: what etcdctl does to the first, raftkv does to the second."""
