@@ -227,7 +227,7 @@ def test_an_audience_is_told_in_the_same_words(etcd: Etcd, name: str, write_out:
                 assert audience.stdout is not None
                 lines = {"simple": 2, "json": 1, "fields": 12}[write_out]
                 # Without revisions: the store may move on between the two, as leases of other tests end.
-                first = ids_out("".join(audience.stdout.readline() for _ in range(lines)).encode())
+                first = ids_out(b"".join(audience.stdout.readline() for _ in range(lines)))
                 audience.send_signal(signal.SIGINT)
                 shown.append((first, ended(audience)))
     assert shown[1] == shown[0]
