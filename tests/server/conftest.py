@@ -15,6 +15,7 @@ from raftkv.lab.ports import hold_ports, port_of
 from raftkv.pb import rpc_pb2
 from tests.server.beside_etcd import Beside
 from tests.server.grpc_api import Api, Failed
+from tests.server.leasing import revoke_all
 from tests.server.process import Servers, servers_in
 
 
@@ -91,3 +92,11 @@ def etcd(etcd_endpoint: str) -> Iterator[Api]:
 def beside(node: Api, etcd: Api) -> Beside:
     """Each node in its turn, beside etcd."""
     return Beside(node, etcd)
+
+
+@pytest.fixture
+def no_lease_stays(nodes: dict[str, Api], etcd: Api) -> Iterator[None]:
+    """For tests that make leases on the servers that all tests share."""
+    yield
+    for api in (nodes["n1"], etcd):
+        revoke_all(api)

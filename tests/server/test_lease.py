@@ -25,6 +25,8 @@ from tests.server.process import Servers, servers_in, wait_until
 from tests.server.watching import watching
 from tests.support import eventually
 
+pytestmark = pytest.mark.usefixtures("no_lease_stays")
+
 Grant, Revoke = rpc_pb2.LeaseGrantRequest, rpc_pb2.LeaseRevokeRequest
 TimeToLive, Leases = rpc_pb2.LeaseTimeToLiveRequest, rpc_pb2.LeaseLeasesRequest
 NOT_FOUND = Failed("NOT_FOUND", "etcdserver: requested lease not found")

@@ -15,6 +15,8 @@ from raftkv.pb import election_pb2, lock_pb2, rpc_pb2
 from tests.server.beside_etcd import Beside
 from tests.server.grpc_api import Api, Failed
 
+pytestmark = pytest.mark.usefixtures("no_lease_stays")
+
 WAIT_S = 20.0
 TTL_S = 60
 OPAQUE = re.compile(r"(cluster_id|member_id|revision|raft_term|rev|lease|ID): \d+")
