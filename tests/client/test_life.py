@@ -133,9 +133,10 @@ def test_limits_are_positive() -> None:
 
 
 FORKING = """
-import multiprocessing, os, sys, threading
+import logging, multiprocessing, os, sys, threading
 import raftkv
 
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # Its debug mode warns of every step that a busy machine makes slow.
 kv = raftkv.connect(sys.argv[1])
 kv.put("fork/parent", "before")
 stop = threading.Event()
