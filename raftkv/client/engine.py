@@ -310,8 +310,9 @@ class Engine:
             message = f"{flight.connection.address} gave {len(answers)} answers to {len(operations)} operations"
             self._call_failed(flight, Failure(Code.INTERNAL, message, Outcome.UNKNOWN))
             return
-        if self._session is not None:
-            self._session.used()
+        session = next((operation.session for operation in operations if operation.session is not None), None)
+        if session is not None:
+            session.used()
         again: list[Operation[Any]] = []
         for operation, answer in zip(operations, answers, strict=True):
             result = answer.WhichOneof("result")

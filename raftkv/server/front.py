@@ -72,9 +72,8 @@ class Front:
             ListenError: a port is in use, or an address is not this machine's.
         """
         for url in urls:
-            if self._is_native and (
-                reason := obstacle(url)
-            ):  # It would have words of its own to say on standard error.
+            # pygrpc-native would have words of its own to say on standard error.
+            if self._is_native and (reason := obstacle(url)):
                 raise ListenError(f"{flag}: cannot listen on {url}: {reason}")
             server = self._new_server()
             for register in self._register:
