@@ -183,17 +183,15 @@ class Scenario(ABC):
         return core
 
     def _live_configurations(self) -> set[Membership]:
-        """Those that anybody's log or disk holds at or behind the last committed one."""
+        """The last committed one, and all that were ever written behind it: a log may hold it, or a message under way."""
         since = max((c.entry.index for c in self.checkers.committed if c.entry.membership is not None), default=0)
         configurations: set[Membership] = set()
         if since:
             configurations.add(self.checkers.committed[since - 1].entry.membership or Membership())
         else:
             configurations.add(Membership(voters=frozenset(range(1, self.swarm.voters + 1))))
-        for member in self.members.values():
-            entries = member.view.entries if member.is_up else member.disk.entries
-            configurations |= {e.membership for e in entries if e.membership is not None and e.index > since}
-        return configurations
+        written = (entry for _, entry in self.checkers.names.values())
+        return configurations | {e.membership for e in written if e.membership is not None and e.index > since}
 
     def _spoil(self, member: Any, core: set[int]) -> None:
         """Whoever is not of the healed quorum stays in its way as well as it can."""
