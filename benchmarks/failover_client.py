@@ -1,7 +1,8 @@
 """The plain etcd client of the failover benchmark: one put in flight, 200 ms for each, the next endpoint after a failure.
 
-It knows nothing of raftkv: a unary ``etcdserverpb.KV/Put`` over grpc.aio, the same code for both systems. Every put has a key of
-its own, so that afterwards each acknowledged one can be looked for.
+It knows nothing of raftkv: a unary ``etcdserverpb.KV/Put`` over grpc.aio, the same code for both systems. As the balancer of etcd's
+own clients does, it asks no endpoint whose connection has ended (a server that stops in good order says so, with a GOAWAY)
+while another one stands. Every put has a key of its own, so that afterwards each acknowledged one can be looked for.
 
 What may not live here: clusters, faults, printing.
 """
@@ -59,13 +60,22 @@ class EtcdClient:
         Raises:
             grpc.aio.AioRpcError: it failed, or nobody knows.
         """
-        used = self.at
+        used = self.at = self._connected()
         try:
             await self._puts[used](rpc_pb2.PutRequest(key=key, value=value), timeout=timeout_s)
         except grpc.aio.AioRpcError:
             if self.at == used:  # Of several callers, the first that fails moves on for all.
                 self.at = (used + 1) % len(self._puts)
             raise
+
+    def _connected(self) -> int:
+        """The endpoint whose turn it is, or the next one with a connection; those passed over are dialled again."""
+        count = len(self._channels)
+        for turn in range(count):
+            index = (self.at + turn) % count
+            if self._channels[index].get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+                return index
+        return self.at
 
     async def keys(self, prefix: bytes) -> set[bytes]:
         """All keys below a prefix, linearizably."""
