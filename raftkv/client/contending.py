@@ -77,6 +77,21 @@ class Contention:
         assert found.first is not None, "it was there in the same transaction"
         return Place(key, found.first.create_revision), found.first.value
 
+    async def say(self, place: Place, lease: AsyncLease, value: bytes) -> None:
+        """Have our key hold something else.
+
+        Raises:
+            LeaseLost: the key is gone.
+        """
+        request = rpc_pb2.TxnRequest(
+            compare=[place.is_held.compare],
+            success=[rpc_pb2.RequestOp(request_put=calls.put_request(place.key, value, lease=lease))],
+        )
+        # Not sent again where it may have been done: what is said later might be overwritten.
+        done = await self._home.usable().perform(calls.txn(request), self._timeout)
+        if not done.succeeded:
+            raise LeaseLost(f"the key {place.key!r} is gone: somebody else may have the first place")
+
     async def turn(self, place: Place, lease: AsyncLease) -> None:
         """Wait until everybody before us has gone.
 

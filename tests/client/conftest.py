@@ -55,6 +55,13 @@ def endpoint(request: pytest.FixtureRequest) -> str:
     return address
 
 
+@pytest.fixture
+def kv(endpoint: str) -> Iterator[raftkv.Client]:
+    """A client of it."""
+    with raftkv.connect(endpoint) as client:
+        yield client
+
+
 @pytest_asyncio.fixture(loop_scope="function")
 async def new_store() -> AsyncIterator[Callable[..., Awaitable[FakeStore]]]:
     """Makes fake stores that are stopped when the test ends."""

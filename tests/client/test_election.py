@@ -6,7 +6,6 @@ import asyncio
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,12 +14,6 @@ from tests.client.test_lease import revoke, wait_for_count, wait_until
 from tests.client.test_lock import etcdctl
 
 WAIT_S = 30.0
-
-
-@pytest.fixture
-def kv(endpoint: str) -> Iterator[raftkv.Client]:
-    with raftkv.connect(endpoint) as client:
-        yield client
 
 
 @pytest.fixture

@@ -21,12 +21,6 @@ WAIT_S = 30.0
 
 
 @pytest.fixture
-def kv(endpoint: str) -> Iterator[raftkv.Client]:
-    with raftkv.connect(endpoint) as client:
-        yield client
-
-
-@pytest.fixture
 def name() -> str:
     return uuid.uuid4().hex
 

@@ -212,7 +212,7 @@ def test_a_database_over_its_quota_refuses_puts_and_still_deletes(servers: Serve
     assert api.kv(rpc_pb2.TxnRequest(success=[put_op(rpc_pb2.PutRequest(key=b"k"))])) == refusal
     assert lease(api, rpc_pb2.LeaseGrantRequest(TTL=3600)) == refusal
     with keeping_alive(api) as stream:
-        stream.send(lease_id)
+        stream.renew(lease_id)
         assert stream.next().TTL == 3600
     assert not isinstance(lease(api, rpc_pb2.LeaseRevokeRequest(ID=lease_id)), Failed)
     assert api.kv(RangeRequest(key=b"k0")).count == 1

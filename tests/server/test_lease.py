@@ -90,7 +90,7 @@ def test_what_nobody_granted_is_answered_as_by_etcd(node: Api, etcd: Api, lease_
     renewals = []
     for api in (node, etcd):
         with keeping_alive(api) as stream:
-            stream.send(lease_id)
+            stream.renew(lease_id)
             renewals.append(both.plain(api, stream.next()))
     assert renewals[0] == renewals[1]
 
@@ -167,7 +167,7 @@ def test_renewals_are_answered_in_their_order(node: Api) -> None:
     asked = [*ids, 77, ids[0], 0, *reversed(ids)] * 40  # More than wait for an answer at a time.
 
     with keeping_alive(node) as stream:
-        stream.send(*asked)
+        stream.renew(*asked)
         answers = [stream.next() for _ in asked]
         stream.stop_sending()
         assert stream.next() is None
@@ -182,10 +182,10 @@ def test_renewals_and_the_end_of_a_stream_look_as_etcds(node: Api, etcd: Api) ->
     for api in (node, etcd):
         granted(api, HOUR_S, lease_id)
         with keeping_alive(api, HAS_LEADER) as stream:
-            stream.send(lease_id, lease_id, 77)
+            stream.renew(lease_id, lease_id, 77)
             seen[api] = [both.plain(api, stream.next()) for _ in range(3)]
             lease(api, Revoke(ID=lease_id))
-            stream.send(lease_id)
+            stream.renew(lease_id)
             seen[api].append(both.plain(api, stream.next()))
             stream.stop_sending()
             seen[api].append(stream.next())
@@ -196,7 +196,7 @@ def test_renewals_and_the_end_of_a_stream_look_as_etcds(node: Api, etcd: Api) ->
 
 def test_bytes_that_are_no_request_end_the_stream(node: Api) -> None:
     with keeping_alive(node) as stream:
-        stream.send_raw(b"\xff\xff")
+        stream.send(b"\xff\xff")
         failed = stream.next()
 
     assert isinstance(failed, Failed)
@@ -211,10 +211,10 @@ def test_who_wants_a_leader_is_told_that_there_is_none(servers: Servers) -> None
     api = Api(serving.endpoint)
 
     with keeping_alive(api, HAS_LEADER) as stream:
-        stream.send(7)
+        stream.renew(7)
         assert stream.next() == Failed("UNAVAILABLE", "etcdserver: no leader")
     with keeping_alive(api) as patient:
-        patient.send(7)
+        patient.renew(7)
         serving.stop()
         assert patient.next() == Failed("UNAVAILABLE", "etcdserver: server stopped")
     api.close()
@@ -287,7 +287,7 @@ def test_clients_that_vanish_leave_nothing_behind(servers: Servers) -> None:
         lease_id = granted(api, HOUR_S)
         streams = [KeepAlive(api) for _ in range(5)]
         for stream in streams:
-            stream.send(*[lease_id] * 300)
+            stream.renew(*[lease_id] * 300)
         assert streams[-1].next().TTL == HOUR_S
         api.close()
     api = Api(serving.endpoint)
@@ -384,7 +384,7 @@ def put_on(api: Api, key: bytes, lease_id: int) -> None:
 
 def renewed(stream: KeepAlive, lease_id: int) -> int:
     """The TTL that is answered."""
-    stream.send(lease_id)
+    stream.renew(lease_id)
     answer = stream.next()
     assert isinstance(answer, rpc_pb2.LeaseKeepAliveResponse), answer
     return int(MessageToDict(answer).get("TTL", 0))
