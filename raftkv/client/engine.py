@@ -455,6 +455,8 @@ class Engine:
             return
         self._trouble = f"{stalled.connection.address} accepts calls and does not answer"
         self._leave(stalled.connection)
+        if self._watch_pool is not None:
+            self._watch_pool.suspect(stalled.connection.address)
         for flight in self._flights.values():
             if flight.connection is stalled.connection and not flight.moved:
                 moving = [o for o in flight.operations if o.is_repeatable and not o.waiter.done()]

@@ -50,6 +50,13 @@ class WatchPool:
         """Something is wrong with it: whoever asks from now on gets the next endpoint."""
         self._pool.drop(connection)
 
+    def suspect(self, address: str) -> None:
+        """A server owes answers to calls: from a stream of its there may be nothing to hear either, and gRPC's keepalive would
+        take seconds to tell. Watches that it serves go on at another one.
+        """
+        for watch in self._watches:
+            watch.leave(address)
+
     def released(self, connection: Connection) -> None:
         """A stream on it has ended."""
         self._pool.landed(connection)

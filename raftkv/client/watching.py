@@ -57,6 +57,9 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._call: Any = None
+        self._address = ""
+        """Of the server that is followed."""
+        self._is_leaving = False
         self._closed = False
 
     @property
@@ -128,6 +131,12 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
         self._buffered_events = earlier._buffered_events
         self._given_revision = earlier._given_revision
 
+    def leave(self, address: str) -> None:
+        """Go on elsewhere, if this is the server that is followed."""
+        if self._call is not None and self._address == address:
+            self._is_leaving = True
+            self._call.cancel()
+
     async def close(self) -> None:
         """End it. Idempotent; iteration then ends."""
         self._closed = True
@@ -197,7 +206,8 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
 
     async def _follow(self, connection: Connection) -> bool:
         """Follow a server until the stream breaks; True if it had accepted the watch."""
-        is_accepted = False
+        is_accepted = self._is_leaving = False
+        self._address = connection.address
         connection.unary_flights += 1
         call = self._call = connection.stream(WATCH_PATH, metadata=REQUIRE_LEADER)
         try:
@@ -207,6 +217,11 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
                 is_accepted = True
                 await self._wait_for_room()
             self._trouble = f"{connection.address} ended the stream"
+        except asyncio.CancelledError:  # Of the call, or of this task.
+            task = asyncio.current_task()
+            if not self._is_leaving or task is None or task.cancelling():
+                raise
+            self._trouble = f"{connection.address} does not answer"
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, DecodeError) as error:
             self._trouble = f"{connection.address}: {error}"
             if isinstance(error, grpc.aio.AioRpcError):

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,22 @@ def test_a_restarted_server_is_found_again(tmp_path: Path) -> None:
             server = Servers.start(servers, *flags).ready()
             kv.put("r/2", "", timeout=20)
             assert [events.next(timeout=20).events[0].key for _ in range(2)] == [b"r/1", b"r/2"]
+
+
+def test_a_watch_leaves_a_server_that_owes_answers_to_calls() -> None:
+    """gRPC would find out after 8 s; the server hangs for as long as anybody waits."""
+    with LocalCluster.temporary(nodes=3, proxy=False) as cluster:
+        hung = cluster.up()
+        endpoints = [cluster.endpoints[name] for name in sorted(cluster.names, key=lambda name: name != hung)]
+        with raftkv.connect(endpoints, timeout=20) as kv, kv.watch("k") as events:
+            kv.put("k", "before")
+            assert events.next(timeout=20).events[0].value == b"before"
+            cluster.pause(hung)
+            kv.put("k", "after")
+            acknowledged = time.monotonic()
+            assert events.next(timeout=20).events[0].value == b"after"
+            assert time.monotonic() - acknowledged < 5.0
+            cluster.resume(hung)
 
 
 def test_nothing_is_lost_doubled_or_reordered_through_leader_kills() -> None:
