@@ -93,6 +93,8 @@ class Leases:
 
     def by_deadline(self) -> Iterator[int]:
         """All ids, the next to end first. Nothing may be changed meanwhile."""
+        if not self._deadlines.first():  # It goes on from where it stands.
+            return iter(())
         return (DEADLINE.unpack(key)[1] for key in self._deadlines.iternext(keys=True, values=False))
 
     def put(self, lease: Lease) -> None:

@@ -337,6 +337,8 @@ class Node:
                 self._compact_log(index)
             case PeerConnected(node):
                 self.flight.peer_connected(node)
+                if node == self._raft.leader:
+                    self._requests.ask_again()  # What was sent while there was no stream went nowhere.
             case PeerLost(node, reason):
                 self.flight.peer_lost(node, reason)
                 self._raft.peer_unreachable(node)

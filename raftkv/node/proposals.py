@@ -143,11 +143,15 @@ class Proposals:
             else:
                 yield batch
 
-    def resolve(self, sequence: int, answers: list[Any] | None) -> None:
-        """A batch took effect. `answers` None: it did so in a snapshot, and what it answered is not known here."""
+    def resolve(self, sequence: int, answers: list[Any] | None) -> bool:
+        """A batch took effect. `answers` None: it did so in a snapshot, and what it answered is not known here.
+
+        True if none before it is left: a batch that was lost on its way is overtaken by those that were not.
+        """
+        is_oldest = sequence == min(self._in_flight, default=0)
         batch = self._in_flight.pop(sequence, None)
         if batch is None:
-            return
+            return False
         position = 0
         for submission in batch.submissions:
             if not submission.future.done():
@@ -156,6 +160,7 @@ class Proposals:
                 else:
                     submission.future.set_result(answers[position : position + submission.count])
             position += submission.count
+        return is_oldest
 
     def fail_all(self, message: str, *, proposed: Outcome = Outcome.UNKNOWN) -> None:
         """The node stops: what was proposed is unknown (or as the caller knows), what was not will never be applied."""

@@ -177,8 +177,8 @@ class Requests:
     def applied(self, batches: Sequence[Any]) -> None:
         """Batches of ours took effect."""
         for batch in batches:
-            self._proposals.resolve(batch.sequence, batch.answers)
-            self._patience.moved()
+            if self._proposals.resolve(batch.sequence, batch.answers):
+                self._patience.moved()
 
     def installed(self) -> None:
         """A snapshot is the state: batches in it took effect, but what they answered passed us by."""

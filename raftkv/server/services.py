@@ -150,13 +150,18 @@ class Services(grpc.GenericRpcHandler):
 def parsed(parse: Callable[[bytes], _M], raw: bytes) -> _M:
     """A request from its bytes. Done here, not by gRPC, which would answer with the name of a Python exception.
 
+    Fields that it does not know are left out: what they hold may be nested so deep that it cannot be parsed any more as a part
+    of a log entry, and an entry that cannot be parsed stops every node.
+
     Raises:
         RequestError: these are not the bytes of such a message; code and text are those of gRPC for Go.
     """
     try:
-        return parse(raw)
+        message = parse(raw)
     except DecodeError as error:
         raise RequestError(f"grpc: error unmarshalling request: {error}", code=Code.INTERNAL) from None
+    message.DiscardUnknownFields()
+    return message
 
 
 async def abort(context: Any, error: RequestError) -> None:

@@ -371,7 +371,7 @@ class StateMachine:
 
     def compact_due(self) -> bool:
         """Whether something is left to remove that nobody reads any more."""
-        return self._store.removable_revision > self._store.removed_revision
+        return self._store.removable_revision > max(0, self._store.removed_revision)
 
     def compact_some(self) -> bool:
         """Remove a slice of what was compacted; True while there is more. What a commit does not catch is done again."""

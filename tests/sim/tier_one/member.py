@@ -437,8 +437,8 @@ class Member:
             batch = self.machine.apply(entry)
             if batch is not None and (batch.origin, batch.incarnation) == me:
                 self.checkers.acknowledged += batch.count
-                self.proposals.resolve(batch.sequence, [entry.index] * batch.count)
-                self._patience.moved()
+                if self.proposals.resolve(batch.sequence, [entry.index] * batch.count):
+                    self._patience.moved()
         self.raft.applied(entries[-1].index)
 
     def _installed(self, incarnation: int, index: int) -> None:
