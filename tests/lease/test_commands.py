@@ -308,3 +308,12 @@ def steps(work: Callable[[], object]) -> int:
     finally:
         sys.setprofile(None)
     return count
+
+
+def test_a_list_begins_with_the_first_lease_whatever_was_changed_before(machine: StateMachine) -> None:
+    for lease in (1, 2, 3):
+        one(machine, grant(lease, 10 * lease))
+
+    one(machine, revoke(2))
+
+    assert ids(machine) == [1, 3]

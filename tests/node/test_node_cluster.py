@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raftkv.errors import Outcome, Unavailable
+from raftkv.node.events import PeerConnected
 from raftkv.raft import (
     AppendResponse,
     HeartbeatRequest,
@@ -19,6 +20,7 @@ from raftkv.raft import (
     TimeoutNow,
 )
 from tests.node.support import (
+    STILL,
     TIMEOUT_S,
     Complaints,
     Member,
@@ -135,6 +137,32 @@ async def test_a_batch_that_its_leader_never_got_is_proposed_again(tmp_path: Pat
 
         assert len(dropped) == 1
         assert members[2].raft.leader == 1
+
+
+async def test_a_lost_batch_is_proposed_again_though_later_ones_get_through(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as members:
+        network = members[1].network
+        network.lost = lambda message: isinstance(message, ProposeRequest)
+        lost = submitted(members[2], b"lost")
+        await eventually(lambda: bool(network.sent_of(ProposeRequest)))
+
+        network.heal()
+        while not lost.done():
+            await members[2].put(b"key")
+        await lost
+
+
+async def test_what_was_sent_without_a_stream_is_sent_again_when_there_is_one(tmp_path: Path) -> None:
+    async with cluster(tmp_path, config=STILL) as members:
+        network = members[1].network
+        network.lost = lambda message: isinstance(message, ProposeRequest)
+        lost = submitted(members[2], b"lost")
+        await settled()
+        assert not lost.done()
+
+        network.heal()
+        members[2].node.inbox.post(PeerConnected(1))
+        await lost
 
 
 async def test_a_batch_refused_while_leadership_moves_is_proposed_again(tmp_path: Path) -> None:

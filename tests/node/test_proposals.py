@@ -177,6 +177,15 @@ async def test_unresolved_batches_are_proposed_again_unchanged_and_oldest_first(
     assert [batch.proposal for batch in held.unresolved()] == [batches[0].proposal, batches[2].proposal]
 
 
+async def test_a_batch_that_overtakes_another_is_not_the_oldest() -> None:
+    held = Proposals(7, 3)
+    for key in (b"a", b"b", b"c"):
+        submitted(held, key)
+        held.next_batch()
+
+    assert [held.resolve(sequence, ["done"]) for sequence in (2, 1, 1, 3)] == [False, True, False, True]
+
+
 async def test_a_batch_that_nobody_waits_for_is_not_proposed_again() -> None:
     held = Proposals(7, 3)
     submitted(held, b"a")

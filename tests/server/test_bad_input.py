@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftkv.pb import rpc_pb2
+from raftkv.pb import rpc_pb2, store_pb2
 from tests.server.beside_etcd import Beside, delete_op, put_op, range_op, txn_op
 from tests.server.grpc_api import Api, Failed
 from tests.server.leasing import granted, keeping_alive, lease
@@ -292,3 +292,40 @@ def test_txns_nested_too_deeply_to_be_applied_or_answered_are_refused(nodes: dic
 
     for api in nodes.values():
         assert not isinstance(api.put(b"alive", b"v"), Failed)
+
+
+def unknown_groups(depth: int) -> bytes:
+    """A field that no message here has, nested in itself; as a group, which parsers follow to its bottom."""
+    tag = 200 << 3
+    return varint(tag | 3) * depth + varint(tag | 4) * depth
+
+
+def test_unknown_fields_nested_as_deep_as_can_be_parsed_reach_no_log_entry(nodes: dict[str, Api]) -> None:
+    """An entry that cannot be parsed stops every node, again after each restart."""
+    requests = {
+        ("etcdserverpb.KV", "Put"): rpc_pb2.PutRequest(key=b"deep", value=b"v"),
+        ("etcdserverpb.KV", "DeleteRange"): rpc_pb2.DeleteRangeRequest(key=b"nothing"),
+        ("etcdserverpb.KV", "Txn"): rpc_pb2.TxnRequest(success=[put_op(rpc_pb2.PutRequest(key=b"deep"))]),
+        ("etcdserverpb.KV", "Compact"): rpc_pb2.CompactionRequest(revision=1),
+        ("etcdserverpb.Lease", "LeaseGrant"): rpc_pb2.LeaseGrantRequest(TTL=60),
+        ("etcdserverpb.Lease", "LeaseRevoke"): rpc_pb2.LeaseRevokeRequest(ID=77),
+        ("etcdserverpb.Maintenance", "Alarm"): rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE),
+        ("raftkv.store.Store", "Batch"): store_pb2.BatchRequest(commands=[put_command(b"deep")]),
+        ("raftkv.store.Store", "OpenSession"): store_pb2.OpenSessionRequest(),
+    }
+    for (service, name), request in requests.items():
+        for depth in range(96, 103):
+            answer = nodes["n1"].call(service, name, request.SerializeToString() + unknown_groups(depth))
+            is_bytes = isinstance(answer, Failed) and answer.code == "INTERNAL"
+            assert is_bytes == (depth > 100), (name, depth, answer)
+    with keeping_alive(nodes["n1"]) as stream:
+        for depth in range(96, 101):
+            stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=77).SerializeToString() + unknown_groups(depth))
+            assert stream.next().TTL == 0
+
+    for api in nodes.values():
+        assert not isinstance(api.put(b"alive", b"v"), Failed)
+
+
+def put_command(key: bytes) -> store_pb2.Command:
+    return store_pb2.Command(put=rpc_pb2.PutRequest(key=key))

@@ -365,3 +365,14 @@ def test_pages_that_came_and_went_in_one_transaction_do_not_make_the_file_look_t
 
     assert machine.applied_index == 2
     machine.close()
+
+
+def test_a_compaction_at_revision_zero_leaves_nothing_to_remove(tmp_path: Path) -> None:
+    """What is due is looked for before every job, and counts as a change to be committed."""
+    machine = open_machine(tmp_path)
+
+    apply(machine, compact(0))
+
+    assert machine.compact_revision == 0
+    assert not machine.compact_due()
+    machine.close()
