@@ -63,13 +63,17 @@ class ChangeSlice(NamedTuple):
 class ChangeReader:
     """A place in the history, from which `read` goes on.
 
-    If history was compacted away beyond that place, nothing is read and the place stays: see `ChangeSlice.compact_revision`.
+    If history is gone beyond that place, nothing is read and the place stays: see `ChangeSlice.compact_revision` and
+    `ChangeSlice.removed_revision`.
     """
 
-    def __init__(self, revision: int) -> None:
+    def __init__(self, revision: int, *, is_live: bool = False) -> None:
         """Args:
         revision: the first one to read; 1 or more.
+        is_live: what it reads is new, and not gone before it is removed from the disk: to etcd's watches, too, a change was
+            told before it was compacted. Else what was compacted is gone.
         """
+        self._is_live = is_live
         self._main = revision
         self._sub = 0
         self._incomplete: list[Change] = []
@@ -98,10 +102,12 @@ class ChangeReader:
         """
         start = self._main
         has_previous = previous and (self._has_previous or not self._incomplete)
-        if start < store.compact_revision:
+        if start <= (store.removed_revision if self._is_live else store.compact_revision - 1):
             return self._slice(store, [], start - 1, has_previous=has_previous)
         found, is_end = self._records(store, records, size)
-        changes = [_change(store, key, stored, previous) for key, stored in found]
+        # At the compact revision etcd has forgotten what was before.
+        known_from = 1 + (store.removed_revision if self._is_live else store.compact_revision)
+        changes = [_change(store, key, stored, previous, known_from) for key, stored in found]
         changes = self._incomplete + changes
         if is_end:
             self._main, self._sub, self._incomplete = max(store.revision + 1, start), 0, []
@@ -132,7 +138,7 @@ class ChangeReader:
         )
 
 
-def _change(store: Store, revision_key: bytes, stored: bytes, previous: bool) -> Change:
+def _change(store: Store, revision_key: bytes, stored: bytes, previous: bool, known_from: int) -> Change:
     revision: int = _unpack_revision(revision_key)[0]
     key = _checked_key(store, revision_key, stored)
     # Behind the key, a stored value has its create_revision; a tombstone has none.
@@ -141,7 +147,7 @@ def _change(store: Store, revision_key: bytes, stored: bytes, previous: bool) ->
     before = None
     # A put that creates its key has nothing before it, even where the same txn has deleted the key first: so says etcd.
     is_new = is_put and stored.startswith(varint(revision), behind_key + 1)
-    if previous and not is_new and revision > store.compact_revision:
+    if previous and not is_new and revision >= known_from:
         packed = store.version_at(key, revision - 1)
         before = None if packed is None else store.value(packed)
     return Change(revision, key, is_put, stored, before)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from zlib import crc32
 
 import lmdb
@@ -50,6 +51,14 @@ class OperationCounts:
     txns: int = 0
 
 
+class Follower(Protocol):
+    """Somebody who reads every change soon after it was made (`history.ChangeReader`)."""
+
+    @property
+    def revision(self) -> int:
+        """All changes below this revision have been read."""
+
+
 class Store:
     """Keys, their histories, and a write transaction that stays open between commits.
 
@@ -84,6 +93,8 @@ class Store:
         self._changes = 0
         self._set_hash = 0
         self._pins: dict[int, int] = {}
+        self.follower: Follower | None = None
+        """What it has not read yet is kept, even if it is compacted meanwhile."""
         self._txn: lmdb.Transaction[bytes] | None = None
         self._leases = Leases()
         with self.environment.reader() as reader:
@@ -382,7 +393,8 @@ class Store:
     @property
     def removable_revision(self) -> int:
         """How far the physical removal may go."""
-        return min(self.compact_revision, *self._pins) if self._pins else self.compact_revision
+        told = self.compact_revision if self.follower is None else self.follower.revision - 1
+        return min(self.compact_revision, told, *self._pins)
 
     @property
     def removed_revision(self) -> int:

@@ -56,6 +56,7 @@ class WatchFeed:
         """Nobody watches: nothing is read any more."""
         self._live = None
         self._node.observe(None)
+        self._node.run(lambda machine: machine.follow(None))
 
     def ask(self, request: Request) -> None:
         """Call `request` with where the store is, at some time after this call; requests are called in their order."""
@@ -125,7 +126,7 @@ class _LiveChanges:
         self._node = node
         self._hub = hub
         self._limits = limits
-        self._reader = ChangeReader(1)
+        self._reader = ChangeReader(1, is_live=True)
         self._present = 0
         self._is_under_way = False
         self.has_arrived = False
@@ -135,8 +136,13 @@ class _LiveChanges:
 
     def begin(self, machine: StateMachine) -> int:
         self._present = machine.revision
-        self._reader = ChangeReader(machine.revision + 1)
+        self._read_on(machine)
         return machine.revision
+
+    def _read_on(self, machine: StateMachine) -> None:
+        """From the store's present revision on."""
+        self._reader = ChangeReader(machine.revision + 1, is_live=True)
+        machine.follow(self._reader)
 
     def look(self, machine: StateMachine) -> ChangeSlice | None:
         """Something was applied: the changes, if there are any and the last slice has been given out."""
@@ -151,8 +157,8 @@ class _LiveChanges:
         found = machine.changes(
             reader, records=limits.slice_records, size=limits.slice_bytes, previous=self._hub.wants_previous
         )
-        if reader.revision < found.compact_revision:
-            self._reader = ChangeReader(found.present + 1)
+        if reader.revision <= found.removed_revision:  # A snapshot was installed.
+            self._read_on(machine)
         return found
 
     # On the loop.

@@ -322,6 +322,10 @@ class StateMachine:
         with lmdb_errors("read"):
             return reader.read(self._store, records=records, size=size, previous=previous)
 
+    def follow(self, reader: ChangeReader | None) -> None:
+        """Keep the changes that `reader` has not read yet, whatever is compacted; None: there is nobody to keep them for."""
+        self._store.follower = reader
+
     def hash_kv(self, revision: int = 0) -> StateHash:
         """The checksum of the key space at a revision (0: the present one), on this thread: about 2 s a million keys.
 

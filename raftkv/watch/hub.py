@@ -178,11 +178,8 @@ class Hub:
     def live(self, found: ChangeSlice) -> None:
         """The changes behind the last live slice; if history was gone there, the next one is behind `found.present`."""
         assert self._live_slice is None, "a live slice before the last was given out"
-        if found.compact_revision > self.frontier + 1:
-            self._lose_live(found.present)
-            return
         if found.removed_revision > self.frontier:
-            self._lose_live(found.through)
+            self._lose_live(found.present)
             return
         self._live_slice = found
         self._live_changes = _by_revision(found.changes)

@@ -39,6 +39,9 @@ class Machine:
     def changes(self, reader: ChangeReader, **limits: Any) -> ChangeSlice:
         return reader.read(self.store, **limits)
 
+    def follow(self, reader: ChangeReader | None) -> None:
+        self.store.follower = reader
+
 
 class Node:
     """A node whose thread and loop are run by the test: jobs first wait for the one, then their results for the other."""
@@ -49,7 +52,7 @@ class Node:
         self.inbox: deque[Callable[[], None]] = deque()
         self.observer: Callable[[Machine], Any] | None = None
 
-    def run(self, job: Callable[[Machine], Any], done: Callable[[Any], None]) -> None:
+    def run(self, job: Callable[[Machine], Any], done: Callable[[Any], None] = lambda _: None) -> None:
         self.jobs.append(lambda: self.inbox.append(partial(done, job(self.machine))))
 
     def observe(self, observer: Callable[[Machine], Any] | None) -> None:

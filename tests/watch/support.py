@@ -57,9 +57,12 @@ class Driver:
         self.hub.begin(store.revision)
         self.budget = Budget(self.limits.outboxes_bytes)
         self.log: list[Event] = []
-        self._live = ChangeReader(store.revision + 1)
+        self._read_on()
         self._is_live_under_way = False
         self._arriving: deque[Callable[[], None]] = deque()
+
+    def _read_on(self) -> None:
+        self._live = self.store.follower = ChangeReader(self.store.revision + 1, is_live=True)
 
     # Clients ----------------------------------------------------------------------------------------------------------
 
@@ -103,7 +106,10 @@ class Driver:
             self.log.append((self.store.revision, key, False))
         return self.store.revision
 
-    def compact(self, revision: int, *, physically: bool = True) -> None:
+    def compact(self, revision: int, *, physically: bool = True, is_installed: bool = False) -> None:
+        """`is_installed`: as in a snapshot, which keeps nothing for whoever has not read it."""
+        if is_installed:
+            self.store.follower = None
         commands.compact(self.store, rpc_pb2.CompactionRequest(revision=revision), wanted=False)
         while physically and compact_some(self.store, records=100):
             pass
@@ -120,8 +126,8 @@ class Driver:
         found = reader.read(
             self.store, records=limits.slice_records, size=limits.slice_bytes, previous=self.hub.wants_previous
         )
-        if reader.revision < found.compact_revision:
-            self._live = ChangeReader(found.present + 1)
+        if reader.revision <= found.removed_revision:
+            self._read_on()
         self._arriving.append(partial(self.hub.live, found))
 
     def read_history(self) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from raftkv.mvcc.compaction import compact_some
 from raftkv.mvcc.store import Store
 from raftkv.pb import rpc_pb2
 from raftkv.watch import WatchLimits
@@ -174,7 +175,7 @@ def test_live_watches_over_which_history_jumps_are_told_so(driver: Driver) -> No
     driver.create(client, b"a", start=9)
     for _ in range(5):
         driver.put(b"a")
-    driver.compact(6)
+    driver.compact(6, is_installed=True)
     driver.settle(client)
     for _ in range(4):
         driver.put(b"a")
@@ -182,6 +183,26 @@ def test_live_watches_over_which_history_jumps_are_told_so(driver: Driver) -> No
 
     assert [(r.watch_id, r.compact_revision) for r in client.read if r.canceled] == [(0, 6)]
     assert client.events(1) == [(9, b"a", True), (10, b"a", True)]
+
+
+def test_a_compaction_takes_nothing_from_live_watches_that_are_about_to_be_told(driver: Driver) -> None:
+    """Several writes and a compaction may be applied in one go, and be removed while earlier ones are given out."""
+    client = driver.open()
+    driver.create(client, b"a", prev_kv=True)
+    driver.run()
+    for number in range(5):
+        driver.put(b"a", value=b"%d" % number)
+        if number == 1:
+            driver.read_live()
+    driver.compact(6)
+    assert driver.store.removed_revision < 4
+    driver.settle(client)
+    assert not compact_some(driver.store, records=100)
+
+    assert client.events(0) == driver.log
+    events = [event for response in client.read for event in response.events]
+    assert [event.prev_kv.value for event in events] == [b"", b"0", b"1", b"2", b"3"]
+    assert driver.store.removed_revision == 6
 
 
 def test_a_client_that_does_not_read_holds_a_bounded_number_of_bytes(store: Store) -> None:
