@@ -156,7 +156,8 @@ async def test_who_found_no_room_in_time_knows_that_nothing_was_applied(store: F
     errors = [result for result in results if isinstance(result, raftkv.DeadlineExceeded)]
     assert len(errors) == 10
     outcomes = [error.outcome for error in errors]
-    assert outcomes.count(Outcome.UNKNOWN) == len(store.batches) == 1
+    # Who is sent when another one has given up, a moment before its own deadline, is unknown as well.
+    assert 1 <= outcomes.count(Outcome.UNKNOWN) == len(store.batches) < 10
     assert outcomes.count(Outcome.NOT_APPLIED) == 9
 
 
