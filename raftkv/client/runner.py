@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from raftkv.client.engine import Engine, closed_error
 from raftkv.client.limits import Limits
 from raftkv.client.operation import Operation, ThreadWaiter
-from raftkv.errors import Cancelled
+from raftkv.errors import Cancelled, Outcome
 
 if TYPE_CHECKING:
     from raftkv.client.leasing import Resident
@@ -46,7 +46,8 @@ class Runner:
     def __init__(self, addresses: Sequence[str], limits: Limits) -> None:
         self._addresses = addresses
         self._limits = limits
-        self._lock = threading.Lock()  # Around everything below; held throughout a fork.
+        self._lock = threading.RLock()
+        """Around everything below; held throughout a fork. The thread that holds it may collect a forgotten client, which closes."""
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
@@ -75,10 +76,11 @@ class Runner:
         """Run a coroutine beside the operations and sleep until it has ended."""
         with self._lock:
             loop = self._running()
-            assert self._engine is not None, "a running loop has an engine"
-            future = asyncio.run_coroutine_threadsafe(work(self._engine), loop)
+            future = asyncio.run_coroutine_threadsafe(work(self.usable()), loop)
         try:
             return future.result()
+        except CancelledError:  # The loop has ended, and the coroutine did not wait for a call that would have said so.
+            raise Cancelled("the client was closed before this was done", outcome=Outcome.NOT_APPLIED) from None
         except BaseException:
             future.cancel()  # The waiting thread was interrupted: nobody takes what the coroutine would return.
             raise
@@ -102,9 +104,14 @@ class Runner:
 
             try:
                 return self.run(begin)
-            except (Cancelled, CancelledError) as error:
-                if self._closed or self._engine in began_on:
-                    raise closed_error() if isinstance(error, CancelledError) else error from None
+            except Cancelled:
+                if not self.goes_on_after(began_on):
+                    raise
+
+    def goes_on_after(self, began_on: Sequence[Engine | None]) -> bool:
+        """Whether these have ended for a fork, so that there is, or will be, another one. Waits for a fork that is under way."""
+        with self._lock:  # What an engine that closes wakes comes here before that engine is gone.
+            return not self._closed and self._engine not in began_on
 
     def usable(self) -> Engine:
         """What runs now. On the loop."""
@@ -122,11 +129,6 @@ class Runner:
         self._residents.discard(resident)
 
     @property
-    def engine(self) -> Engine | None:
-        """What runs now; another one after a fork, None in between."""
-        return self._engine
-
-    @property
     def is_closed(self) -> bool:
         return self._closed
 
@@ -138,6 +140,17 @@ class Runner:
         for resident in list(self._residents):
             resident.leave_behind("the client is closed", is_forked=False)
 
+    def forget(self) -> None:
+        """Close it because nobody has it any more: without waiting for whoever holds the lock, who may wait for this thread."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self._lock.release()
+        else:
+            threading.Thread(target=self.close, name="raftkv-forgotten", daemon=True).start()
+
     def park(self) -> None:
         """Before a fork: let calls land and end the thread, and let nobody in until `resume`."""
         self._lock.acquire()
@@ -147,14 +160,18 @@ class Runner:
     def resume(self) -> None:
         """After a fork, in the parent."""
         self._drain_s = 0.0
-        if self._residents and not self._closed:
-            self._running()
-        self._lock.release()
+        try:
+            if self._residents and not self._closed:
+                self._running()
+        except Cancelled:  # It was forgotten, and collected, in this very moment.
+            pass
+        finally:
+            self._lock.release()
 
     def reborn(self) -> None:
         """After a fork, in the child: the threads that knew the lock are gone."""
         self._drain_s = 0.0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for resident in self._residents:
             resident.leave_behind("it belongs to the process that this one was forked from", is_forked=True)
         self._residents.clear()
@@ -167,6 +184,9 @@ class Runner:
             self._thread = threading.Thread(target=self._main, args=(started,), name="raftkv-client", daemon=True)
             self._thread.start()
             started.wait()
+            if self.is_closed:  # Meanwhile, on this very thread.
+                self._end()
+                raise closed_error()
         assert self._loop is not None, "the thread has started without a loop"
         return self._loop
 
@@ -174,10 +194,11 @@ class Runner:
         thread, loop, stop = self._thread, self._loop, self._stop
         if thread is None or loop is None or stop is None:
             return
+        self._thread = self._loop = self._stop = None  # First: this may be called again while the thread is waited for.
         loop.call_soon_threadsafe(stop.set)
         if thread is not threading.current_thread():  # A client may be collected as garbage on this very thread.
             thread.join()
-        self._thread = self._loop = self._engine = self._stop = None
+            self._engine = None
 
     def _main(self, started: threading.Event) -> None:
         with asyncio.Runner() as runner:

@@ -418,7 +418,8 @@ class Client:
     def __del__(self) -> None:
         if not self._closed:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            self._closed = True
+            self._runner.forget()
 
     def __repr__(self) -> str:
         return f"<raftkv client of {', '.join(self.endpoints)}{' (closed)' if self._closed else ''}>"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -105,11 +104,9 @@ class Watch(Iterator[WatchBatch]):
                 raise Cancelled("the watch is closed", outcome=Outcome.NOT_APPLIED)
             try:
                 return self._runner.run(lambda engine: work(self._on(engine)))
-            except (Cancelled, CancelledError) as error:
+            except Cancelled:
                 # The client's loop may have ended for a fork, and with it this call: on the next loop it goes on.
-                if self._closed or self._runner.is_closed or self._runner.engine is self._engine:
-                    if isinstance(error, CancelledError):
-                        raise Cancelled("the client was closed", outcome=Outcome.NOT_APPLIED) from None
+                if self._closed or not self._runner.goes_on_after([self._engine]):
                     raise
 
     def _on(self, engine: Engine) -> AsyncWatch:

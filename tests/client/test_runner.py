@@ -1,0 +1,157 @@
+"""The thread behind the sync face: what waits on it when a fork comes, and clients that nobody closed."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import raftkv
+from raftkv.client.engine import Engine
+from raftkv.client.runner import Runner
+from raftkv.client.watch_cursor import WatchCursor, watch_request
+from raftkv.client.watching import AsyncWatch
+from raftkv.client.watching_sync import Watch
+from tests.client.test_lease import wait_until
+from tests.support import free_port
+
+LINGER_S = 0.2
+"""An engine that closes takes so long after it has told those who wait: time for them to draw the wrong conclusion."""
+
+
+def cursor() -> WatchCursor:
+    return WatchCursor(watch_request("k", None, prefix=None, revision=0, previous=False, only=None), progress=False)
+
+
+def watches(runner: Runner) -> int:
+    """How many watches are being followed on the loop there is."""
+
+    async def count(_: Engine) -> int:
+        return sum(getattr(task.get_coro(), "__qualname__", "") == "AsyncWatch._run" for task in asyncio.all_tasks())
+
+    return runner.run(count)
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        lambda runner: runner.run_anew(lambda engine: AsyncWatch(engine.watch_pool, cursor(), 60).next()),
+        lambda runner: Watch(runner, cursor(), 60).next(),
+    ],
+    ids=["anything", "watch"],
+)
+def test_what_waits_when_a_fork_comes_goes_on_afterwards(waiting: Callable[[Runner], Any]) -> None:
+    runner = Runner([f"127.0.0.1:{free_port()}"], raftkv.Limits())
+    ended: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            waiting(runner)
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=wait)
+
+    async def close_slowly(engine: Engine) -> None:
+        pool = engine.watch_pool()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await pool.close()
+            await asyncio.to_thread(thread.join, LINGER_S)
+
+    async def prepare(engine: Engine) -> None:
+        engine.spawn(close_slowly(engine))
+
+    runner.run(prepare)
+    thread.start()
+    wait_until(lambda: watches(runner) == 1, "it does not wait")
+
+    runner.park()
+    runner.resume()
+
+    wait_until(lambda: ended or watches(runner) == 1, "it waits no more")
+    assert ended == []
+    runner.close()
+    thread.join()
+    assert [type(error) for error in ended] == [raftkv.Cancelled]
+
+
+def test_what_has_to_be_done_anew_ends_with_the_client() -> None:
+    runner = Runner([f"127.0.0.1:{free_port()}"], raftkv.Limits())
+    began = threading.Event()
+    ended: list[BaseException] = []
+
+    async def forever(_: Engine) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    def wait() -> None:
+        for run in (runner.run, runner.run_anew):
+            try:
+                run(forever)
+            except raftkv.Cancelled as error:
+                ended.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    began.wait()
+    runner.close()
+    thread.join()
+
+    assert [str(error) for error in ended] == ["the client was closed before this was done", "the client is closed"]
+
+
+COLLECTING = """
+import gc, os, sys, raftkv
+
+class Holder: pass
+
+gc.disable()  # So that it is the collection before the fork which finds it.
+for uses in (False, True):
+    holder = Holder()
+    holder.itself, holder.kv = holder, raftkv.connect(sys.argv[1])
+    if uses:
+        try:
+            holder.kv.get("k", timeout=0.05)
+        except raftkv.DeadlineExceeded:
+            pass
+    del holder
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_a_forgotten_client_may_be_collected_in_the_middle_of_a_fork() -> None:
+    """In a process of its own: gRPC objects of other tests would not survive the fork."""
+    command = [sys.executable, "-c", COLLECTING, f"127.0.0.1:{free_port()}"]
+    done = subprocess.run(command, timeout=20, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_forgotten_client_may_be_collected_on_a_thread_that_a_fork_waits_for() -> None:
+    runner = Runner([f"127.0.0.1:{free_port()}"], raftkv.Limits())
+
+    async def collect_at_the_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            runner.forget()
+
+    async def prepare(engine: Engine) -> None:
+        engine.spawn(collect_at_the_end())
+
+    runner.run(prepare)
+    parking = threading.Thread(target=lambda: (runner.park(), runner.resume()), daemon=True)
+    parking.start()
+    parking.join(10)
+
+    assert not parking.is_alive()
+    assert runner.is_closed
