@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from raftkv.client.calls import Key
 from raftkv.client.contending import Contention, Place
-from raftkv.client.leasing import AsyncLease, AsyncLost, Home, not_in_time
+from raftkv.client.leasing import RELEASE_S, AsyncLease, AsyncLost, Home, not_in_time
 from raftkv.client.tenure import Tenure
 from raftkv.client.transaction import Condition
 from raftkv.errors import Cancelled, RequestError
@@ -70,6 +70,8 @@ class AsyncContender:
         self._lease = self._make_lease() if lease is None else lease
         self._place: Place | None = None
         self._hold: Hold | None = None
+        self._left_behind: Place | None = None
+        """Not wanted any more, and not deleted yet: on a lease that is lent it would stay for as long as that is renewed."""
         self._is_ours = False
         self._standing: asyncio.Task[Any] | None = None
         self._entering: asyncio.Future[tuple[Place, bytes]] | None = None
@@ -115,16 +117,19 @@ class AsyncContender:
             await asyncio.wait((self._standing,))
 
     async def end(self, *, is_quiet: bool) -> None:
-        """Of a `with` block: let go, at once or, where nobody answers, when the lease ends.
+        """Of a `with` block: let go, at once or, where nobody answers, when the lease of our own ends.
 
         Raises:
             LeaseLost: it was lost meanwhile, unless `is_quiet`.
+            RequestError: our key on a lease that is lent could not be deleted, unless `is_quiet`; `_let_go` may be tried again.
         """
-        if not self._is_ours:
+        if not self._is_ours and self._left_behind is None:
+            return
+        if is_quiet:
+            await self._give_up_quietly()
             return
         try:
-            if not is_quiet:
-                self.require()
+            self.require()
         finally:
             await self._give_up()
 
@@ -136,6 +141,7 @@ class AsyncContender:
             wait: seconds; None: for as long as it takes.
             otherwise: what is said where that is not long enough.
         """
+        engine = self._home.usable()
         self._standing = asyncio.current_task()
         try:
             async with asyncio.timeout(wait):
@@ -143,10 +149,10 @@ class AsyncContender:
         except TimeoutError:
             await self._give_up()
             raise not_in_time(otherwise, wait) from None
-        except Cancelled:
-            raise  # The client is closed, or has a fork to make: then we go on from our place.
-        except BaseException:
-            await self._give_up()
+        except BaseException as error:
+            # A client that is closed has nothing to give up with; one that has a fork to make goes on from our place.
+            if not (isinstance(error, Cancelled) and engine.is_closed):
+                await self._give_up_quietly()
             raise
         finally:
             self._standing = None
@@ -156,6 +162,8 @@ class AsyncContender:
             self._lease = self._make_lease()
         lease = self._lease
         await lease.start()
+        await self._leave(self._timeout)
+        self._place = None  # Of an earlier time.
         # To its end, whoever is cancelled: else nobody would know whether a lease that is lent has a key to be deleted.
         self._entering = asyncio.ensure_future(self._contention.enter(lease, value))
         place, said = await lease.while_ours(asyncio.shield(self._entering))
@@ -170,30 +178,52 @@ class AsyncContender:
         """Let the next one have it. Nothing where it is not ours.
 
         Raises:
-            RequestError: nobody answered; it goes by itself when its lease does.
+            RequestError: nobody answered; it goes by itself when its lease does. Where that is lent, let go again.
         """
-        if not self._is_ours:
-            return
-        self._is_ours = False
-        if self._lends is not None:
-            await self._contention.leave(self.hold.place)
-            return
-        lease, self._lease = self._lease, self._make_lease()
-        await lease.revoke()
+        if self._is_ours:
+            self._is_ours = False
+            if self._lends is None:
+                lease, self._lease = self._lease, self._make_lease()
+                await lease.revoke()
+                return
+            self._left_behind, self._place = self.hold.place, None
+        await self._leave(self._timeout)
 
     async def _give_up(self) -> None:
-        """Leave the queue, or what it led to, as far as that is possible."""
+        """Leave the queue, or what it led to. A key on a lease of our own may go with that, later.
+
+        Raises:
+            RequestError: a key on a lease that is lent could not be deleted within RELEASE_S.
+        """
         self._is_ours = False
         place, self._place = self._place, None
         entering, self._entering = self._entering, None
         if self._lends is None:
             lease, self._lease = self._lease, self._make_lease()
-            await self._contention.give_up(place, lease, owns_lease=True)
+            await lease.release()
         if entering is not None and place is None:
             with contextlib.suppress(RequestError):
                 place, _ = await entering
-        if self._lends is not None:
-            await self._contention.give_up(place, self._lends, owns_lease=False)
+        if self._lends is not None and place is not None:
+            self._left_behind = place
+        await self._leave(RELEASE_S)
+
+    async def _give_up_quietly(self) -> None:
+        """While something else is being raised, which says more."""
+        with contextlib.suppress(RequestError):
+            await self._give_up()
+
+    async def _leave(self, timeout: float) -> None:
+        """Delete what was left behind, unless it goes by itself: its lease is renewed no more, or is another process's, as its key is.
+
+        Raises:
+            RequestError: nobody answered in time; it is left behind still.
+        """
+        if self._left_behind is not None:
+            assert self._lends is not None, "a key on a lease of our own goes with that"
+            if not self._lends.tenure.is_over:
+                await self._contention.leave(self._left_behind, timeout=timeout)
+            self._left_behind = None
 
     def _make_lease(self) -> AsyncLease:
         on_lost = self._on_lost

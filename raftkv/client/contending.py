@@ -22,12 +22,12 @@ from typing import Final
 
 from raftkv.client import calls
 from raftkv.client.calls import Key, to_bytes
-from raftkv.client.leasing import RELEASE_S, AsyncLease, Home, repeated
+from raftkv.client.leasing import AsyncLease, Home, repeated
 from raftkv.client.transaction import Condition, KeyReference
 from raftkv.client.values import KeyValue, RangeResult
 from raftkv.client.watch_cursor import WatchCursor, watch_request
 from raftkv.client.watching import AsyncWatch
-from raftkv.errors import Cancelled, Compacted, DeadlineExceeded, LeaseLost, Unavailable
+from raftkv.errors import Compacted, LeaseLost
 from raftkv.pb import rpc_pb2
 
 WATCH_START_S: Final = 1e6
@@ -157,13 +157,3 @@ class Contention:
         )
         done = await repeated(self._home, lambda: calls.txn(request), self._timeout if timeout is None else timeout)
         return done.succeeded
-
-    async def give_up(self, place: Place | None, lease: AsyncLease, *, owns_lease: bool) -> None:
-        """Leave the queue, as far as that is possible within RELEASE_S: a key of a lease of our own goes with that."""
-        if owns_lease:
-            await lease.release()
-        elif place is not None:
-            try:
-                await self.leave(place, timeout=RELEASE_S)
-            except (Unavailable, DeadlineExceeded, Cancelled):
-                return

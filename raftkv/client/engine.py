@@ -70,6 +70,10 @@ class Engine:
         """Operations that wait to be sent."""
         return len(self._queue)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     # What callers do.
 
     async def perform(self, operation: Operation[T], timeout: float) -> T:

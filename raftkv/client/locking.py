@@ -46,6 +46,7 @@ class AsyncLock(AsyncContender):
 
         Raises:
             DeadlineExceeded: it was not free in time; we do not stand in the queue any more.
+            RequestError: nor could our key be deleted from a lease that goes on: `release` tries that again.
             LeaseLost: our lease was lost, so nothing is held.
         """
         if self._is_ours:
@@ -57,7 +58,7 @@ class AsyncLock(AsyncContender):
         """Let the next one have it. Nothing where it is not held.
 
         Raises:
-            RequestError: nobody answered; the lock goes by itself when its lease does.
+            RequestError: nobody answered; the lock goes by itself when its lease does. On a lease that goes on, release it again.
         """
         await self._let_go()
 

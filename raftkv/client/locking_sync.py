@@ -46,6 +46,7 @@ class Lock(Contender[AsyncLock]):
 
         Raises:
             DeadlineExceeded: it was not free in time; we do not stand in the queue any more.
+            RequestError: nor could our key be deleted from a lease that goes on: `release` tries that again.
             LeaseLost: our lease was lost, so nothing is held.
         """
         self._stand(lambda: self._inner.acquire(timeout=timeout))
@@ -54,7 +55,7 @@ class Lock(Contender[AsyncLock]):
         """Let the next one have it. Nothing where it is not held.
 
         Raises:
-            RequestError: nobody answered; the lock goes by itself when its lease does.
+            RequestError: nobody answered; the lock goes by itself when its lease does. On a lease that goes on, release it again.
         """
         self._runner.run_anew(lambda _: self._inner.release())
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.client.leasing import AsyncHome, AsyncLease
+from raftkv.client.operation import Operation
+from raftkv.errors import RequestError
+from raftkv.pb import mvcc_pb2, rpc_pb2, store_pb2
 
 Hook = Callable[[Any, Any], Awaitable[Any]]
 
@@ -167,6 +170,76 @@ class FakeStore:
             response.count = 1
             response.kvs.add(key=request.key, value=self.data[request.key], version=1)
         return response
+
+
+class FakeQueue:
+    """What locks stand in, in place of an engine: keys with their create revisions.
+
+    Attributes:
+        keys: create revision by key.
+        arrived, answered: how many calls were begun, and ended.
+        gate: while it is cleared, calls wait after their arrival and before they are carried out.
+        refusals: raised instead of an answer, by the kind of call.
+    """
+
+    is_closed = False
+
+    def __init__(self) -> None:
+        self.keys: dict[bytes, int] = {}
+        self.arrived = self.answered = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.refusals: dict[str, RequestError] = {}
+        self.home = AsyncHome(lambda: self)  # type: ignore[arg-type, return-value]
+        self._revision = 1
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def lease(self) -> AsyncLease:
+        """One that locks may hang on."""
+        lease = AsyncLease(self.home, 1000, timeout=1)
+        await lease.start()
+        return lease
+
+    async def perform(self, operation: Operation[Any], timeout: float) -> Any:
+        """As an engine does it."""
+        self.arrived += 1
+        await self.gate.wait()
+        self.answered += 1
+        if operation.kind.name in self.refusals:
+            raise self.refusals[operation.kind.name]
+        match operation.kind.name:
+            case "txn":
+                return operation.convert(self._txn(rpc_pb2.TxnRequest.FromString(operation.request)))
+            case "lease_grant":
+                return operation.convert(rpc_pb2.LeaseGrantResponse(TTL=1000))
+            case _:
+                return operation.convert(rpc_pb2.RangeResponse(header=self._header()))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """As an engine does it."""
+        self._tasks.append(asyncio.ensure_future(work))
+        return self._tasks[-1]
+
+    async def stop(self) -> None:
+        """End what was spawned."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _header(self) -> rpc_pb2.ResponseHeader:
+        return rpc_pb2.ResponseHeader(revision=self._revision)
+
+    def _txn(self, request: rpc_pb2.TxnRequest) -> rpc_pb2.TxnResponse:
+        (compare,), key = request.compare, request.compare[0].key
+        if self.keys.get(key, 0) != compare.create_revision:
+            found = rpc_pb2.RangeResponse(kvs=[mvcc_pb2.KeyValue(key=key, create_revision=self.keys.get(key, 0))])
+            return rpc_pb2.TxnResponse(header=self._header(), responses=[rpc_pb2.ResponseOp(response_range=found)])
+        self._revision += 1
+        if request.success[0].HasField("request_put"):
+            self.keys.setdefault(key, self._revision)
+        else:
+            self.keys.pop(key)
+        return rpc_pb2.TxnResponse(header=self._header(), succeeded=True)
 
 
 def failure(code: int, message: str, *, not_applied: bool) -> store_pb2.Answer:
