@@ -18,9 +18,9 @@ from raftkv.client.contender import AsyncContender
 from raftkv.client.contending import Contention
 from raftkv.client.engine import Engine
 from raftkv.client.leasing import Home, checked_wait, not_in_time, repeated
-from raftkv.client.values import KeyValue
+from raftkv.client.values import KeyValue, RangeResult
 from raftkv.client.watching import AsyncWatch
-from raftkv.errors import Compacted
+from raftkv.errors import Cancelled, Compacted, Outcome
 
 
 class AsyncElection(AsyncContender):
@@ -107,6 +107,7 @@ class AsyncObservation(AsyncIterator[KeyValue]):
         self._contention = contention
         self._watch: AsyncWatch | None = None
         self._watched_on: Engine | None = None
+        self._asking: asyncio.Task[RangeResult] | None = None
         self._watched: bytes | None = None
         """The leader's key; None: there is no leader yet."""
         self._told = (b"", 0)
@@ -120,14 +121,19 @@ class AsyncObservation(AsyncIterator[KeyValue]):
     async def __anext__(self) -> KeyValue:
         if self._closed:
             raise StopAsyncIteration
-        return await self.next()
+        try:
+            return await self.next()
+        except Cancelled:
+            if self._closed:
+                raise StopAsyncIteration from None
+            raise
 
     async def next(self, *, timeout: float | None = None) -> KeyValue:
         """What is new; waits for it, without an end unless there is a `timeout` in seconds. A wait given up loses nothing.
 
         Raises:
             DeadlineExceeded: there was nothing in time.
-            Cancelled: the client is closed.
+            Cancelled: the observation, or the client, is closed.
         """
         try:
             async with asyncio.timeout(checked_wait(timeout)):
@@ -140,7 +146,13 @@ class AsyncObservation(AsyncIterator[KeyValue]):
         return item
 
     async def _look(self) -> None:
-        """Wait for news."""
+        """Wait for news.
+
+        Raises:
+            Cancelled: the observation, or the client, is closed.
+        """
+        if self._closed:
+            raise _closed_error()
         watch = self._watch
         if watch is None or self._watched_on is not self._home.usable():
             await self._begin()
@@ -163,7 +175,18 @@ class AsyncObservation(AsyncIterator[KeyValue]):
     async def _begin(self) -> None:
         """See who leads, and watch from there."""
         request = calls.range_request(prefix=self._contention.prefix, sort="create_revision", limit=1)
-        found = await repeated(self._home, lambda: calls.range_page(request), math.inf)
+        self._asking = asyncio.ensure_future(repeated(self._home, lambda: calls.range_page(request), math.inf))
+        try:
+            found = await self._asking
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is None or caller.cancelling() or not self._closed:
+                raise
+            raise _closed_error() from None
+        finally:
+            self._asking = None
+        if self._closed:
+            return
         first = found.first
         self._watched = None if first is None else first.key
         self._watched_on = self._home.usable()
@@ -179,6 +202,8 @@ class AsyncObservation(AsyncIterator[KeyValue]):
     async def close(self) -> None:
         """End it. Idempotent; iteration then ends."""
         self._closed = True
+        if self._asking is not None:
+            self._asking.cancel()
         await self._stop_watching()
 
     async def __aenter__(self) -> Self:
@@ -188,3 +213,7 @@ class AsyncObservation(AsyncIterator[KeyValue]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _closed_error() -> Cancelled:
+    return Cancelled("the observation is closed", outcome=Outcome.NOT_APPLIED)

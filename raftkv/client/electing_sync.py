@@ -15,6 +15,7 @@ from raftkv.client.electing import AsyncElection, AsyncObservation
 from raftkv.client.leasing_sync import in_a_thread
 from raftkv.client.runner import Runner
 from raftkv.client.values import KeyValue
+from raftkv.errors import Cancelled
 
 
 class Election(Contender[AsyncElection]):
@@ -93,14 +94,19 @@ class Observation(Iterator[KeyValue]):
     def __next__(self) -> KeyValue:
         if self._closed:
             raise StopIteration
-        return self.next()
+        try:
+            return self.next()
+        except Cancelled:
+            if self._closed:
+                raise StopIteration from None
+            raise
 
     def next(self, *, timeout: float | None = None) -> KeyValue:
         """What is new; waits for it, without an end unless there is a `timeout` in seconds. A wait given up loses nothing.
 
         Raises:
             DeadlineExceeded: there was nothing in time.
-            Cancelled: the client is closed.
+            Cancelled: the observation, or the client, is closed.
         """
         return self._runner.run_anew(lambda _: self._observation.next(timeout=timeout))
 

@@ -52,8 +52,11 @@ class WatchPool:
 
     def suspect(self, address: str) -> None:
         """A server owes answers to calls: from a stream of its there may be nothing to hear either, and gRPC's keepalive would
-        take seconds to tell. Watches that it serves go on at another one.
+        take seconds to tell. Watches that it serves go on at another one, and new ones begin there.
         """
+        current = self._pool.current
+        if current is not None and current.address == address:
+            self._pool.drop(current)
         for watch in self._watches:
             watch.leave(address)
 

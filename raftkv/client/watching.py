@@ -96,14 +96,15 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
             Cancelled: the watch, or the client, is closed.
             RequestError: the server refused it.
         """
-        if self._task is None and not self._closed:
-            await self.start()
         try:
             async with asyncio.timeout(timeout):
+                if self._task is None and not self._closed:
+                    await self.start()
                 while not self._buffer and self._error is None:
                     await self._news()
         except TimeoutError:
-            raise DeadlineExceeded(f"no event within {timeout:g} s", outcome=Outcome.NOT_APPLIED) from None
+            why = "" if self._cursor.is_created else f": the watch was not created ({self._trouble})"
+            raise DeadlineExceeded(f"no event within {timeout:g} s{why}", outcome=Outcome.NOT_APPLIED) from None
         if self._buffer:
             return self._pop()
         assert self._error is not None
@@ -148,7 +149,11 @@ class AsyncWatch(AsyncIterator[WatchBatch]):
             self._task = None  # It would keep gRPC's objects alive, and with them the threads that no fork survives.
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:  # Cancelled, mostly. Nobody will leave a block that was not entered.
+            await self.close()
+            raise
         return self
 
     async def __aexit__(

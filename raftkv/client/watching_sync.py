@@ -52,11 +52,13 @@ class Watch(Iterator[WatchBatch]):
         """
         if not self._batches:
 
-            async def fetch(watch: AsyncWatch) -> list[WatchBatch]:
+            async def fetch(watch: AsyncWatch) -> None:
                 first = await watch.next(timeout=timeout)
-                return [first, *watch.buffered()]
+                self._batches.extend(
+                    (first, *watch.buffered())
+                )  # Here: a signal may end the wait for what is returned.
 
-            self._batches.extend(self._run(fetch))
+            self._run(fetch)
         batch = self._batches.popleft()
         self._given_revision = max(self._given_revision, batch.revision)
         return batch
@@ -77,7 +79,11 @@ class Watch(Iterator[WatchBatch]):
             await self._watch.close()
 
     def __enter__(self) -> Self:
-        self._run(AsyncWatch.start)
+        try:
+            self._run(AsyncWatch.start)
+        except BaseException:  # Of a signal, mostly. Nobody will leave a block that was not entered.
+            self.close()
+            raise
         return self
 
     def __exit__(

@@ -25,6 +25,7 @@ class FakeStore:
         applied: the keys put, in the order in which they were applied.
         batches: the sizes of the Batch calls that arrived.
         unary: how many unary calls arrived.
+        watching: how many streams of watches there are; each watch is accepted, and hears nothing.
         gate: while it is cleared, calls wait here after their arrival and before they are applied.
         on_batch: called with request and context before anything is applied; may abort, wait, or return an answer.
         on_command: called with each command; an Answer that it returns stands for the command's own.
@@ -44,7 +45,7 @@ class FakeStore:
         self.data: dict[bytes, bytes] = {}
         self.applied: list[bytes] = []
         self.batches: list[int] = []
-        self.unary = 0
+        self.unary = self.watching = 0
         self.in_flight_max = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -82,6 +83,9 @@ class FakeStore:
                     Range=(self._range, rpc_pb2.RangeRequest),
                 ),
                 _service("etcdserverpb.Maintenance", Status=(self._status, rpc_pb2.StatusRequest)),
+                grpc.method_handlers_generic_handler(
+                    "etcdserverpb.Watch", {"Watch": grpc.stream_stream_rpc_method_handler(self._watch)}
+                ),
             )
         )
         self.port = server.add_insecure_port(f"127.0.0.1:{port}")
@@ -155,6 +159,15 @@ class FakeStore:
         self.unary += 1
         await self.gate.wait()
         return rpc_pb2.StatusResponse(header=self._header(), version="fake")
+
+    async def _watch(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        self.watching += 1
+        try:
+            async for _ in requests:
+                await self.gate.wait()
+                yield rpc_pb2.WatchResponse(header=self._header(), created=True).SerializeToString()
+        finally:
+            self.watching -= 1
 
     def _header(self) -> rpc_pb2.ResponseHeader:
         return rpc_pb2.ResponseHeader(revision=len(self.applied) + 1)
