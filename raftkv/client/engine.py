@@ -120,7 +120,9 @@ class Engine:
             caller = asyncio.current_task()
             if caller is None or caller.cancelling():
                 raise
-            raise closed_error() from None  # Not the caller was cancelled: `close` was called meanwhile.
+            raise closed_error(
+                operation.outcome_unsent
+            ) from None  # Not the caller was cancelled: `close` was called meanwhile.
         finally:
             self._others.discard(asking)
 
@@ -128,13 +130,18 @@ class Engine:
         connection = self._pool.open(address)
         connection.unary_flights += 1
         connection.retired = True  # For this one call.
+        is_sent = False
         try:
             async with asyncio.timeout(timeout):
                 if not await connection.connect():
                     raise Unavailable(f"cannot connect to {address}", outcome=Outcome.NOT_APPLIED)
+                is_sent = True
                 return operation.convert(await connection.call_unary(operation.kind, operation.request, timeout))
-        except TimeoutError:
-            raise _too_late(f"no answer from {address}") from None
+        except (TimeoutError, asyncio.CancelledError) as end:
+            operation.in_doubt = is_sent and not operation.kind.reads
+            if isinstance(end, asyncio.CancelledError):
+                raise
+            raise _too_late(f"no answer from {address}", operation.outcome_unsent) from None
         except CallFailed as failed:
             raise failed.failure.error(operation) from failed
         finally:
@@ -215,14 +222,14 @@ class Engine:
                 if connection.batch_flights >= (limits.flights_max if connection.batches else 1):
                     break
                 session = self._session_for(connection)
-                if session is None and connection.sessions is not False and not head.kind.reads:
+                is_without = session is None and connection.sessions is not False
+                if is_without and not head.is_repeatable:
                     if self._is_opening_session or self._session is not None:
                         break  # It is on its way, or has no room: what lands makes some.
                     self._open_session()
                     continue
-                reads_only = session is None and connection.sessions is not False
                 operations = queue.take(
-                    operations_max=limits.operations_max, bytes_max=limits.bytes_max, reads_only=reads_only
+                    operations_max=limits.operations_max, bytes_max=limits.bytes_max, repeatable_only=is_without
                 )
                 if session is not None:
                     session.number_all(operations)
@@ -348,11 +355,12 @@ class Engine:
             connection.batches = False
             self._queue.put_back([operation for operation in pending if not flight.has_moved(operation)])
             return
-        if flight.operations[0].kind is OPEN_SESSION and failure.code is not Code.UNAVAILABLE:
+        is_of_a_session = flight.operations[0].kind is OPEN_SESSION
+        if is_of_a_session and not failure.is_silence:
             connection.sessions = False
         self._trouble = f"{connection.address}: {failure.message}"
         again = [operation for operation in pending if self._is_to_go_again(flight, operation, failure)]
-        if failure.code is Code.UNAVAILABLE:
+        if failure.code is Code.UNAVAILABLE or (is_of_a_session and failure.is_silence):
             self._leave(connection)
         self._queue.put_back(again)
 

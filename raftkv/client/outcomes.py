@@ -45,6 +45,7 @@ _REFUSALS = frozenset(
 )
 _ANSWERS = frozenset({Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.OUT_OF_RANGE})
 """With these a command is refused by what it says, or by the state: so every copy of it is."""
+_SILENCE = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED})
 _ETCD = "etcdserver: "
 _OURS = "raftkv: "
 """Texts about sessions: of this copy alone."""
@@ -63,6 +64,11 @@ class Failure:
     code: Code
     message: str
     outcome: Outcome
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether it tells nothing of what the server can do."""
+        return self.code in _SILENCE
 
     def may_resend(self, operation: Operation[Any]) -> bool:
         """Whether sending the operation again is both safe and likely to help."""

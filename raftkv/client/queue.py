@@ -83,15 +83,17 @@ class Queue:
         self.bytes -= len(operation.request)
         return operation
 
-    def take(self, *, operations_max: int, bytes_max: int, reads_only: bool = False) -> list[Operation[Any]]:
-        """Take what fits into one batch: up to the first operation that wants to be alone, or is a write against `reads_only`."""
+    def take(self, *, operations_max: int, bytes_max: int, repeatable_only: bool = False) -> list[Operation[Any]]:
+        """Take what fits into one batch: up to the first operation that wants to be alone, or may not be sent twice (`repeatable_only`)."""
         operations = self._operations
         taken: list[Operation[Any]] = []
         size = 0
         while operations and len(taken) < operations_max:
             operation = operations[0]
             length = len(operation.request)
-            if operation.alone or (taken and size + length > bytes_max) or (reads_only and not operation.kind.reads):
+            if operation.alone or (taken and size + length > bytes_max):
+                break
+            if repeatable_only and not operation.is_repeatable:
                 break
             operations.popleft()
             self.bytes -= length

@@ -28,6 +28,7 @@ class FakeStore:
         watching: how many streams of watches there are; each watch is accepted, and hears nothing.
         gate: while it is cleared, calls wait here after their arrival and before they are applied.
         on_batch: called with request and context before anything is applied; may abort, wait, or return an answer.
+        on_open: called with request and context before a session is opened; may abort, or wait.
         on_command: called with each command; an Answer that it returns stands for the command's own.
         sessions: what all stores of a cluster remember: session and sequence to the answer. None: it opens no sessions.
         commands: those of sessions, as they arrived.
@@ -50,6 +51,7 @@ class FakeStore:
         self.gate = asyncio.Event()
         self.gate.set()
         self.on_batch: Hook | None = None
+        self.on_open: Hook | None = None
         self.on_command: Callable[[store_pb2.Command], store_pb2.Answer | None] | None = None
         self.port = 0
         self._in_flight = 0
@@ -82,7 +84,11 @@ class FakeStore:
                     Put=(self._put, rpc_pb2.PutRequest),
                     Range=(self._range, rpc_pb2.RangeRequest),
                 ),
-                _service("etcdserverpb.Maintenance", Status=(self._status, rpc_pb2.StatusRequest)),
+                _service(
+                    "etcdserverpb.Maintenance",
+                    Status=(self._status, rpc_pb2.StatusRequest),
+                    MoveLeader=(self._move_leader, rpc_pb2.MoveLeaderRequest),
+                ),
                 grpc.method_handlers_generic_handler(
                     "etcdserverpb.Watch", {"Watch": grpc.stream_stream_rpc_method_handler(self._watch)}
                 ),
@@ -118,6 +124,8 @@ class FakeStore:
 
     async def _open_session(self, request: Any, context: Any) -> store_pb2.OpenSessionResponse:
         self.opened += 1
+        if self.on_open is not None:
+            await self.on_open(request, context)
         return store_pb2.OpenSessionResponse(header=self._header(), session=self.opened + 300, ttl_ms=600_000)
 
     def _answer(self, command: store_pb2.Command) -> store_pb2.Answer:
@@ -159,6 +167,11 @@ class FakeStore:
         self.unary += 1
         await self.gate.wait()
         return rpc_pb2.StatusResponse(header=self._header(), version="fake")
+
+    async def _move_leader(self, request: rpc_pb2.MoveLeaderRequest, context: Any) -> rpc_pb2.MoveLeaderResponse:
+        self.unary += 1
+        await self.gate.wait()
+        return rpc_pb2.MoveLeaderResponse(header=self._header())
 
     async def _watch(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         self.watching += 1

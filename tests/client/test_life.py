@@ -65,6 +65,27 @@ async def test_closing_tells_what_became_of_everything(store: FakeStore) -> None
     assert outcomes == [Outcome.UNKNOWN, *[Outcome.NOT_APPLIED] * 5]
 
 
+async def test_a_write_to_one_endpoint_that_had_no_answer_is_of_unknown_outcome(store: FakeStore) -> None:
+    """Neither when time ran out nor when the client was closed; what was never sent surely was not applied."""
+    store.gate.clear()
+    kv = raftkv.aio.connect(store.address)
+    with pytest.raises(raftkv.DeadlineExceeded) as late:
+        await kv.move_leader(1, endpoint=store.address, timeout=1.5)
+    moving = asyncio.create_task(kv.move_leader(1, endpoint=store.address))
+    await eventually(lambda: store.unary == 2)
+    with pytest.raises(raftkv.Unavailable) as unsent:
+        await kv.move_leader(1, endpoint=f"127.0.0.1:{free_port()}")
+    await kv.close()
+    with pytest.raises(raftkv.Cancelled) as closed:
+        await moving
+
+    assert [caught.value.outcome for caught in (late, closed, unsent)] == [
+        Outcome.UNKNOWN,
+        Outcome.UNKNOWN,
+        Outcome.NOT_APPLIED,
+    ]
+
+
 async def test_closing_wakes_sleeping_threads(store: FakeStore) -> None:
     store.gate.clear()
     kv = raftkv.connect(store.address)

@@ -149,3 +149,39 @@ async def test_a_server_without_sessions_gets_writes_without(new_store: NewStore
         await kv.put("k", "v")
 
     assert (store.batches, store.commands) == ([1, 1], [])
+
+
+async def test_a_full_session_still_sends_its_own_writes_again(
+    pair: tuple[FakeStore, FakeStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raftkv.client.session.OUTSTANDING_MAX", 4)
+    store = pair[0]
+
+    async def lose_one_answer(request: Any, context: Any) -> None:
+        store.on_batch = None
+        await lose_answer(request, context)
+
+    async with raftkv.aio.connect(store.address) as kv:
+        await kv.put("opens", "the session")
+        store.on_batch = lose_one_answer
+        await asyncio.gather(*(kv.put(f"k{number}", "v") for number in range(6)))
+
+    assert sorted(store.applied) == [b"k0", b"k1", b"k2", b"k3", b"k4", b"k5", b"opens"]
+    assert store.opened == 1
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED])
+async def test_a_server_that_opened_no_session_in_time_is_asked_again(
+    pair: tuple[FakeStore, FakeStore], code: grpc.StatusCode
+) -> None:
+    store = pair[0]
+
+    async def fail_once(request: Any, context: Any) -> None:
+        store.on_open = None
+        await context.abort(code, "not now")
+
+    store.on_open = fail_once
+    async with raftkv.aio.connect(store.address) as kv:
+        await kv.put("k", "v")
+
+    assert [(command.session, command.sequence) for command in store.commands] == [(302, 1)]
