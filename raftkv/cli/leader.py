@@ -14,6 +14,7 @@ import click
 
 from raftkv.cli.exits import Failure, bad_arguments
 from raftkv.cli.lazy import CliCommand
+from raftkv.cli.member import parsed_hexadecimal
 from raftkv.cli.options import Settings, settings_of
 from raftkv.errors import RequestError
 from raftkv.pb import rpc_pb2
@@ -102,9 +103,9 @@ def _leads(status: EndpointStatus) -> bool:
 
 def _parsed_id(text: str) -> int:
     try:
-        return int(text, 16)
-    except ValueError:
-        raise bad_arguments(f'strconv.ParseUint: parsing "{text}": invalid syntax') from None
+        return parsed_hexadecimal(text)
+    except ValueError as error:
+        raise bad_arguments(str(error)) from None
 
 
 def _named(text: str, members: Sequence[rpc_pb2.Member]) -> int:

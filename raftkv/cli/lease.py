@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +19,12 @@ from raftkv.cli.exits import Exit, Failure, bad_arguments
 from raftkv.cli.lazy import CliCommand, Lazy, LazyGroup
 from raftkv.cli.options import flag, settings_of
 
+if TYPE_CHECKING:
+    from raftkv.cli.rpc import Connection
+    from raftkv.pb import rpc_pb2
+
 RENEWALS_PER_TTL = 3
+RETRY_S = 0.1
 NOT_FOUND = "etcdserver: requested lease not found"
 
 GRANT_EXAMPLES = "raftkv lease grant 60                           prints the lease's ID\n"
@@ -107,7 +113,7 @@ def lease_timetolive(ctx: click.Context, arguments: tuple[str, ...], keys: bool)
 @flag("--once", help="Renew it once, and end.")
 @click.pass_context
 def lease_keep_alive(ctx: click.Context, arguments: tuple[str, ...], once: bool) -> None:
-    """Renew a lease three times in its TTL, until it is gone."""
+    """Renew a lease three times in its TTL, until it is gone. Servers that fail meanwhile are asked again until the TTL has passed."""
     settings = settings_of(ctx)
     if len(arguments) != 1:
         raise bad_arguments("lease keep-alive command needs lease ID as argument")
@@ -117,8 +123,10 @@ def lease_keep_alive(ctx: click.Context, arguments: tuple[str, ...], once: bool)
     from raftkv.cli.rpc import Connection
 
     show = printer(settings, "lease_keep_alive")
+    expires_at = 0.0
     with Connection(settings) as connection:
-        while (answer := connection.lease_keep_alive(lease_id)).TTL > 0:
+        while (answer := renewed(connection, lease_id, expires_at)).TTL > 0:
+            expires_at = time.monotonic() + answer.TTL
             show(answer)
             if once:
                 return
@@ -127,6 +135,23 @@ def lease_keep_alive(ctx: click.Context, arguments: tuple[str, ...], once: bool)
         raise Failure(NOT_FOUND, Exit.USAGE)  # etcdctl's code for it, whatever it means there.
     if settings.write_out == "simple":
         click.echo(f"lease {lease_id:016x} expired or revoked.")
+
+
+def renewed(connection: Connection, lease_id: int, expires_at: float) -> rpc_pb2.LeaseKeepAliveResponse:
+    """The answer to one renewal, which is tried until the lease has surely expired (on `time.monotonic()`), and once at least.
+
+    Raises:
+        RequestError: it was refused, or nobody answered.
+    """
+    from raftkv.errors import DeadlineExceeded, Unavailable
+
+    while True:
+        try:
+            return connection.lease_keep_alive(lease_id)
+        except (Unavailable, DeadlineExceeded):
+            if time.monotonic() >= expires_at:
+                raise
+        time.sleep(RETRY_S)
 
 
 @click.command("list", cls=CliCommand, examples=LIST_EXAMPLES)

@@ -28,6 +28,7 @@ from raftkv.cli.holding import (
 )
 from raftkv.cli.lazy import CliCommand
 from raftkv.cli.options import Integer, settings_of
+from raftkv.errors import RequestError
 
 if TYPE_CHECKING:
     from raftkv.client import Lock
@@ -80,7 +81,7 @@ def lock(ctx: click.Context, /, arguments: tuple[str, ...], ttl: int) -> None:
                 if not answer.kvs:
                     raise Failure("lock lost on init")
                 if len(arguments) > 1:
-                    _run(held, answer.header.revision, arguments[1:])
+                    run_holding(held, answer.header.revision, arguments[1:])
                     return
                 show(answer)
                 held.lost.wait()
@@ -92,29 +93,39 @@ def lock(ctx: click.Context, /, arguments: tuple[str, ...], ttl: int) -> None:
             raise Failure("session expired")
 
 
-def _run(held: Lock, revision: int, command: Sequence[str]) -> None:
+def run_holding(held: Lock, revision: int, command: Sequence[str]) -> None:
     """Run the command, and release the lock.
 
     Raises:
-        CommandFailed: with the command's exit code.
+        CommandFailed: with the command's exit code, whatever becomes of the lock.
+        Failure: it could not be run.
+        RequestError: it ended well, and the lock could not be released.
     """
-    variables = {b"ETCD_LOCK_KEY": held.key, b"ETCD_LOCK_REV": b"%d" % revision}
     sys.stdout.flush()
     with undisturbed():
+        failed = _failure_of(command, {b"ETCD_LOCK_KEY": held.key, b"ETCD_LOCK_REV": b"%d" % revision})
+        if held.lost.is_set():
+            click.echo("the lock was lost while the command ran", err=True)
         try:
-            status = subprocess.run(  # noqa: S603 - asked for
-                list(command), env=dict(os.environb) | variables, stdin=subprocess.DEVNULL, check=False
-            ).returncode
-        except FileNotFoundError:
-            quoted = goformat.quote(os.fsencode(command[0])).decode()
-            raise Failure(f"exec: {quoted}: executable file not found in $PATH") from None
-        except OSError as error:
-            raise Failure(f"fork/exec {command[0]}: {(error.strerror or str(error)).lower()}") from None
-        finally:
-            if held.lost.is_set():
-                click.echo("the lock was lost while the command ran", err=True)
             held.release()
+        except RequestError as error:
+            if failed is None:
+                raise
+            click.echo(f"the lock was not released: {error}", err=True)
+    if failed is not None:
+        raise failed
+
+
+def _failure_of(command: Sequence[str], variables: dict[bytes, bytes]) -> Failure | None:
+    try:
+        status = subprocess.run(  # noqa: S603 - asked for
+            list(command), env=dict(os.environb) | variables, stdin=subprocess.DEVNULL, check=False
+        ).returncode
+    except FileNotFoundError:
+        quoted = goformat.quote(os.fsencode(command[0])).decode()
+        return Failure(f"exec: {quoted}: executable file not found in $PATH")
+    except OSError as error:
+        return Failure(f"fork/exec {command[0]}: {(error.strerror or str(error)).lower()}")
     if status < 0:
-        raise CommandFailed(f"signal: {(signal.strsignal(-status) or str(-status)).lower()}", KILLED)
-    if status:
-        raise CommandFailed(f"exit status {status}", status)
+        return CommandFailed(f"signal: {(signal.strsignal(-status) or str(-status)).lower()}", KILLED)
+    return CommandFailed(f"exit status {status}", status) if status else None

@@ -120,6 +120,10 @@ def run(arguments: Sequence[str]) -> int:
         return report(str(error), Exit.USAGE)
     except RaftkvError as error:
         return report(str(error), Exit.FAILED)
+    except OSError as error:  # Of our own output, mostly: what else is read or written has been said in better words.
+        _drop_output_if_broken()
+        what = f"{error.filename}: " if error.filename else ""
+        return report(what + (error.strerror or str(error)).lower(), Exit.FAILED)
     return code if isinstance(code, int) else Exit.OK
 
 
@@ -176,3 +180,10 @@ def _missing(error: click.MissingParameter) -> str:
 def _drop_output() -> None:
     """The reader of our output has gone: what is still buffered goes nowhere, without a word at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _drop_output_if_broken() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()

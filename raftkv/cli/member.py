@@ -7,6 +7,7 @@ Source: grammar, checks and texts are etcdctl 3.4's; `replace` is ours.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -142,19 +143,23 @@ def parsed_id(arguments: Sequence[str]) -> int:
     """A member ID in hexadecimal."""
     if len(arguments) != 1:
         raise bad_arguments("member ID is not provided")
-    (text,) = arguments
     try:
-        number = int(text, 16) if text.isascii() and text.isalnum() else -1
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise bad_arguments(
-            f'bad member ID arg (strconv.ParseUint: parsing "{text}": invalid syntax), expecting ID in Hex'
-        )
+        return parsed_hexadecimal(arguments[0])
+    except ValueError as error:
+        raise bad_arguments(f"bad member ID arg ({error}), expecting ID in Hex") from None
+
+
+def parsed_hexadecimal(text: str) -> int:
+    """As Go's strconv.ParseUint does it.
+
+    Raises:
+        ValueError: in its words.
+    """
+    if not text or not set(text) <= set(string.hexdigits):
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    number = int(text, 16)
     if number >= 2**64:
-        raise bad_arguments(
-            f'bad member ID arg (strconv.ParseUint: parsing "{text}": value out of range), expecting ID in Hex'
-        )
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
     return number
 
 

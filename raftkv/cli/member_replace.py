@@ -15,7 +15,14 @@ from raftkv.cli.lazy import CliCommand
 from raftkv.cli.member import checked_urls
 from raftkv.cli.options import Duration, settings_of
 from raftkv.cli.rpc import Connection
-from raftkv.errors import LEARNER_NOT_READY, FailedPrecondition, RequestError
+from raftkv.errors import (
+    LEARNER_NOT_READY,
+    NOT_A_LEARNER,
+    DeadlineExceeded,
+    FailedPrecondition,
+    RequestError,
+    Unavailable,
+)
 from raftkv.pb import rpc_pb2
 
 EXAMPLES = """
@@ -62,7 +69,7 @@ def member_replace(
             ) from None
         show_added(MemberAdded(name=new_name, response=added))
         if wait_s is not None:
-            _promote_when_ready(connection, added.member.ID, wait_s)
+            promote_when_ready(connection, added.member.ID, wait_s)
             show = printer(settings, "member_promote")
             show(MemberChanged(member=added.member.ID, response=rpc_pb2.MemberPromoteResponse(header=added.header)))
 
@@ -87,7 +94,13 @@ def _refuse_if_taken(urls: Sequence[str], old: rpc_pb2.Member, members: Sequence
             raise bad_arguments(f"--peer-urls: {other.name or f'{other.ID:x}'} has one of these URLs")
 
 
-def _promote_when_ready(connection: Connection, node: int, wait_s: float) -> None:
+def promote_when_ready(connection: Connection, node: int, wait_s: float) -> None:
+    """Have a learner vote as soon as it can. Without a quorum for a while, or an answer, it is tried again.
+
+    Raises:
+        Failure: not within `wait_s`.
+        RequestError: it cannot be promoted.
+    """
     click.echo(f"waiting until member {node:x} has been started and has caught up", err=True)
     end = time.monotonic() + wait_s
     while True:
@@ -95,8 +108,13 @@ def _promote_when_ready(connection: Connection, node: int, wait_s: float) -> Non
             connection.member_promote(node)
             return
         except FailedPrecondition as error:
+            if error.message == NOT_A_LEARNER:  # It was one: so it votes, by a call of ours that had no answer.
+                return
             if error.message != LEARNER_NOT_READY:
                 raise
+            why = ""
+        except (Unavailable, DeadlineExceeded) as error:
+            why = f" ({error})"
         if time.monotonic() > end:
-            raise Failure(f"member {node:x} is not ready yet; later: raftkv member promote {node:x}")
+            raise Failure(f"member {node:x} is not ready yet{why}; later: raftkv member promote {node:x}")
         time.sleep(LOOK_AGAIN_S)

@@ -63,6 +63,9 @@ def test_the_leader_is_found_though_only_a_follower_is_named(cluster: LocalClust
     [
         (["a", "b"], 128, b"Error: move-leader command needs 1 argument\n"),
         (["zz"], 128, b'Error: strconv.ParseUint: parsing "zz": invalid syntax\n'),
+        (["--", "-1"], 128, b'Error: strconv.ParseUint: parsing "-1": invalid syntax\n'),
+        (["0x1"], 128, b'Error: strconv.ParseUint: parsing "0x1": invalid syntax\n'),
+        (["1" * 17], 128, b'Error: strconv.ParseUint: parsing "11111111111111111": value out of range\n'),
         (["12345"], 1, b"Error: etcdserver: bad leader transferee\n"),
         (["-w", "table", "12345"], 4, b"Error: table not supported as output format\n"),
         (["--to", "nobody"], 128, b"Error: --to: 'nobody' is no member; the members are oracle\n"),

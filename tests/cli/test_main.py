@@ -194,3 +194,12 @@ def test_a_reader_that_goes_away_is_no_error_message() -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 141
     assert err == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a file that is always full")
+@pytest.mark.parametrize("words", [["version"], ["--help"]])
+def test_output_that_cannot_be_written_is_one_line(words: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        process = command(*words, stdout=full)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (1, b"Error: no space left on device\n")
