@@ -20,7 +20,7 @@ from raftkv.client.contending import Contention, Place
 from raftkv.client.leasing import RELEASE_S, AsyncLease, AsyncLost, Home, not_in_time
 from raftkv.client.tenure import Tenure
 from raftkv.client.transaction import Condition
-from raftkv.errors import Cancelled, RequestError
+from raftkv.errors import RequestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,11 @@ class AsyncContender:
         self.hold.tenure.require()
 
     async def settled(self) -> None:
-        """Return when nobody stands in the queue any more, one who was cancelled included."""
+        """Return when nobody stands in the queue any more, one who was cancelled included; be it while a fork was made."""
         if self._standing is not None:
             await asyncio.wait((self._standing,))
+        if self._entering is not None and not self._is_ours:
+            await self._give_up_quietly()
 
     async def end(self, *, is_quiet: bool) -> None:
         """Of a `with` block: let go, at once or, where nobody answers, when the lease of our own ends.
@@ -149,9 +151,9 @@ class AsyncContender:
         except TimeoutError:
             await self._give_up()
             raise not_in_time(otherwise, wait) from None
-        except BaseException as error:
+        except BaseException:
             # A client that is closed has nothing to give up with; one that has a fork to make goes on from our place.
-            if not (isinstance(error, Cancelled) and engine.is_closed):
+            if not engine.is_closed:
                 await self._give_up_quietly()
             raise
         finally:
@@ -201,7 +203,7 @@ class AsyncContender:
         if self._lends is None:
             lease, self._lease = self._lease, self._make_lease()
             await lease.release()
-        if entering is not None and place is None:
+        if entering is not None and place is None and not entering.cancelled():  # By the end of an earlier loop.
             with contextlib.suppress(RequestError):
                 place, _ = await entering
         if self._lends is not None and place is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import gc
 import os
 import threading
@@ -91,7 +92,8 @@ class Runner:
             if self._thread is None or self._loop is None or self._engine is None:
                 return
             future = asyncio.run_coroutine_threadsafe(work(self._engine), self._loop)
-        future.result()
+        with contextlib.suppress(CancelledError):  # The loop has ended meanwhile.
+            future.result()
 
     def run_anew(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """As `run`; if the loop had to end for a fork meanwhile, from the beginning on the next one."""
@@ -162,9 +164,8 @@ class Runner:
         self._drain_s = 0.0
         try:
             if self._residents and not self._closed:
-                self._running()
-        except Cancelled:  # It was forgotten, and collected, in this very moment.
-            pass
+                with contextlib.suppress(Cancelled):  # It was forgotten, and collected, in this very moment.
+                    self._running()
         finally:
             self._lock.release()
 

@@ -116,3 +116,24 @@ async def test_a_server_that_ends_the_wait_does_not_keep_the_place(queue: FakeQu
         await lock.acquire()
 
     assert queue.keys == {}
+
+
+async def test_a_loop_that_ends_for_a_fork_keeps_the_place_for_the_next_one(queue: FakeQueue, lock: AsyncLock) -> None:
+    """What still runs at the end of a loop is cancelled by asyncio."""
+    queue.gate.clear()
+    before = queue.arrived
+    acquiring = asyncio.create_task(lock.acquire())
+    await eventually(lambda: queue.arrived > before)
+    queue.is_closed = True
+    acquiring.cancel()
+    queue.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await acquiring
+    await eventually(lambda: queue.answered == queue.arrived)
+    place = dict(queue.keys)
+
+    queue.is_closed = False
+    await lock.acquire()
+
+    assert queue.keys == place != {}
+    await lock.release()

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -182,3 +183,38 @@ def test_we_wait_behind_etcdctl(kv: raftkv.Client, endpoint: str, name: str) -> 
         theirs.send_signal(signal.SIGINT)
         with kv.lock(name, timeout=WAIT_S) as lock:
             assert lock.is_held
+
+
+FORKING = """
+import os, sys, threading, raftkv
+
+with raftkv.connect(sys.argv[1]) as kv:
+    held = kv.lock("forked", ttl=600)
+    held.acquire()
+    tokens = []
+
+    def wait():
+        with kv.lock("forked", ttl=600, timeout=30) as lock:
+            tokens.append(lock.fencing_token)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    while kv.count(prefix="forked/") < 2:
+        pass
+    for _ in range(3):
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    held.release()
+    waiting.join()
+    assert tokens > [held.fencing_token], tokens
+    assert kv.count(prefix="forked/") == 0
+"""
+
+
+def test_who_waits_in_one_thread_while_another_forks_gets_the_lock(node: str) -> None:
+    """In a process of its own: gRPC objects of other tests would not survive the fork."""
+    command = [sys.executable, "-c", FORKING, node]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
