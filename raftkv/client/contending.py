@@ -149,11 +149,11 @@ class Contention:
         )
         return AsyncWatch(lambda: self._home.usable().watch_pool(), WatchCursor(request, progress=False), WATCH_START_S)
 
-    async def leave(self, place: Place, *, timeout: float | None = None) -> bool:
+    async def leave(self, place: Place, *, timeout: float) -> bool:
         """Delete our key; False: it was gone."""
         request = rpc_pb2.TxnRequest(
             compare=[place.is_held.compare],
             success=[rpc_pb2.RequestOp(request_delete_range=calls.delete_request(place.key))],
         )
-        done = await repeated(self._home, lambda: calls.txn(request), self._timeout if timeout is None else timeout)
+        done = await repeated(self._home, lambda: calls.txn(request), timeout)
         return done.succeeded

@@ -120,9 +120,8 @@ class Engine:
             caller = asyncio.current_task()
             if caller is None or caller.cancelling():
                 raise
-            raise closed_error(
-                operation.outcome_unsent
-            ) from None  # Not the caller was cancelled: `close` was called meanwhile.
+            # Not the caller was cancelled: `close` was called meanwhile.
+            raise closed_error(operation.outcome_unsent) from None
         finally:
             self._others.discard(asking)
 
