@@ -276,7 +276,8 @@ class PeerTransport:
                 wait_s = REFUSED_REDIAL_S if refused else min(2 * wait_s, REDIAL_MAX_S)
                 if refused and reason != said:
                     log.warning("%s at %s refuses us: %s", link.name, link.address, reason)
-            except (OSError, EOFError, TimeoutError) as error:
+            except (OSError, EOFError, TimeoutError, asyncio.InvalidStateError) as error:
+                # The last is gRPC's word for a write to a stream that the peer has ended.
                 reason, wait_s = str(error), min(2 * wait_s, REDIAL_MAX_S)
             if not link.is_connected:
                 link.error = reason
@@ -301,11 +302,11 @@ class PeerTransport:
             try:
                 await asyncio.to_thread(self._meet, first.hello)
             except PeerDataError as error:
+                self._refusals.tell(log, f"refused {link.name} at {link.address}", error)
                 await call.write(peer_pb2.Frame(data_refused=str(error)))
                 await call.done_writing()
                 async with asyncio.timeout(HELLO_WAIT_S):
                     await call.read()  # Until it has heard.
-                self._refusals.tell(log, f"refused {link.name} at {link.address}", error)
                 raise
             await self._run_stream(link, call, call.read, call.write)
 

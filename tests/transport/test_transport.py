@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -18,7 +20,7 @@ from raftkv.raft.messages import HeartbeatRequest, InstallSnapshot, Message
 from raftkv.raft.types import Membership, SnapshotMeta
 from raftkv.transport import PeerTransport
 from raftkv.transport.transport import SNAPSHOT_PATH, STREAM_PATH
-from tests.support import eventually, free_port
+from tests.support import WAIT_S, eventually, free_port
 
 
 @dataclass
@@ -32,8 +34,10 @@ class Peer:
     lost: list[int] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
     disowned: list[str] = field(default_factory=list)
+    failed: list[BaseException] = field(default_factory=list)
     met: list[tuple[int, int, int, int]] = field(default_factory=list)
     refuses: bool = False
+    before_meeting: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         self.transport = PeerTransport(
@@ -46,12 +50,14 @@ class Peer:
             on_lost=lambda node, _: self.lost.append(node),
             on_dead=lambda node, _: self.dead.append(node),
             on_disowned=self.disowned.append,
+            on_failed=self.failed.append,
             introduction=peer_pb2.Hello(data_id=self.node, incarnation=3, run_id=9),
             meet=self.meet,
             verify_snapshot=lambda _: None,
         )
 
     def meet(self, hello: peer_pb2.Hello) -> None:
+        self.before_meeting()
         if self.refuses:
             raise PeerDataError("it has lost its data")
         self.met.append((hello.sender, hello.data_id, hello.incarnation, hello.run_id))
@@ -78,6 +84,27 @@ async def peers(directory: Path, **overrides: int) -> AsyncIterator[tuple[Peer, 
     finally:
         await one.transport.close()
         await two.transport.close()
+
+
+FRAMES = {
+    "request_deserializer": peer_pb2.Frame.FromString,
+    "response_serializer": peer_pb2.Frame.SerializeToString,
+}
+
+
+@asynccontextmanager
+async def served(handlers: dict[str, grpc.RpcMethodHandler[Any, Any]], port: int) -> AsyncIterator[None]:
+    """A peer that answers as a test says."""
+    server = grpc.aio.server()
+    server.add_registered_method_handlers(
+        "raftkv.peer.Peer", {path.rpartition("/")[2]: handler for path, handler in handlers.items()}
+    )
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(None)
 
 
 def heartbeat(sender: int, receiver: int, commit_index: int) -> HeartbeatRequest:
@@ -115,6 +142,35 @@ async def test_a_peer_that_has_lost_its_data_is_told_so_and_not_heard(tmp_path: 
         assert not refuser.disowned
         refused.transport.send([heartbeat(refused.node, refuser.node, 1)])
         assert not refuser.received
+
+
+async def test_a_refused_peer_that_goes_away_meanwhile_harms_nobody(tmp_path: Path) -> None:
+    """Between its Hello and our refusal lies a look at the disk."""
+    is_gone, dials = threading.Event(), 0
+
+    async def hello_and_goodbye(_requests: object, context: Any) -> None:
+        nonlocal dials
+        dials += 1
+        await context.read()
+        hello = peer_pb2.Hello(protocol_version=1, cluster_id=7, sender=2, receiver=1, data_id=2)
+        await context.write(peer_pb2.Frame(hello=hello))
+
+    one, two = Peer(1, free_port(), tmp_path), Peer(2, free_port(), tmp_path)
+    one.refuses, one.before_meeting = True, lambda: is_gone.wait(WAIT_S)
+    async with served({STREAM_PATH: grpc.stream_stream_rpc_method_handler(hello_and_goodbye, **FRAMES)}, two.port):
+        one.transport.set_peers([two.member()])
+        await eventually(lambda: dials and not any(awaits_its_status(task) for task in asyncio.all_tasks()))
+        is_gone.set()
+
+        await eventually(lambda: dials == 2 or one.failed)
+
+    assert one.failed == []
+    await one.transport.close()
+
+
+def awaits_its_status(task: asyncio.Task[Any]) -> bool:
+    """Whether it is the one that gRPC keeps for each call whose end it has not heard of."""
+    return "_handle_status_once_received" in repr(task)
 
 
 async def test_messages_arrive_in_order_in_both_directions_over_one_stream(tmp_path: Path) -> None:
