@@ -383,6 +383,7 @@ class Node:
             self._requests.rejected()
         if ready.soft_state is not None:
             self._soft_state_changed(ready.soft_state)
+            self._snapshots.reconsider(self.removed)
 
     def _take_snapshot(self, message: InstallSnapshot, path: Path) -> None:
         """One at a time, to its end: a second one that comes in between is as good as lost, and sent again if it is needed."""
@@ -438,6 +439,7 @@ class Node:
         table, self.members_index = found
         self.members, self.removed = list(table.members), table.removed
         self._newcomers.applied(self.members_index)
+        self._snapshots.reconsider(self.removed)
         if self._raft.node_id in table.removed:
             # What we proposed stands before our removal, and was answered, or nowhere: behind it leaders take nothing of ours.
             self._requests.fail_all(REMOVED, proposed=Outcome.NOT_APPLIED)

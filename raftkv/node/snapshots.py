@@ -2,7 +2,8 @@
 
 The database is the snapshot (`StateMachine.prepare_snapshot`): one consistent copy in a file, streamed by the transport. One
 copy serves every follower that asks while it is fresh, and one stream runs at a time: a leader that copies its disk to several
-followers at once would be the sick one.
+followers at once would be the sick one. So that nobody holds up the others, a stream ends when its receiver takes nothing any
+more (the transport sees to that), is no member any more, or when this node leads no more.
 
 What may not live here: the stream itself (transport) and the copying (state machine).
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ class SnapshotDuty:
         self._wanted: dict[NodeId, None] = {}
         self._sender: asyncio.Task[None] | None = None
         self._sending: SnapshotMeta | None = None
+        self._stream: tuple[NodeId, asyncio.Timeout] | None = None
+        """The one under way: to whom, and the time it has left, without an end while the snapshot is wanted there."""
+        self._removed: Collection[NodeId] = ()
         self._received: tuple[SnapshotMeta, Path] | None = None
 
     @property
@@ -73,6 +77,16 @@ class SnapshotDuty:
         self._wanted[node] = None
         if self._sender is None:
             self._start_sender()
+
+    def reconsider(self, removed: Collection[NodeId]) -> None:
+        """This node's role or the members have changed, of whom these were removed: what is sent in vain is broken off."""
+        self._removed = removed
+        if self._stream is not None and not self._is_wanted_by(self._stream[0]):
+            self._stream[1].reschedule(asyncio.get_running_loop().time())
+            self._stream = None
+
+    def _is_wanted_by(self, node: NodeId) -> bool:
+        return self._raft.role is RoleName.LEADER and node not in self._removed
 
     def offer(self, message: InstallSnapshot, path: Path) -> None:
         """A snapshot has arrived whole. Raft decides whether it is wanted: `install` follows in the same turn, or it goes."""
@@ -132,21 +146,31 @@ class SnapshotDuty:
         self._inbox.wake()
 
     async def _send(self, node: NodeId, snapshot: SnapshotMeta, path: Path) -> None:
-        if self._raft.role is not RoleName.LEADER:
+        if not self._is_wanted_by(node):
             return
         message = InstallSnapshot(sender=self._raft.node_id, receiver=node, term=self._raft.term, snapshot=snapshot)
         size = path.stat().st_size
         log.info("sending a snapshot at index %d (%d bytes) to %x", snapshot.index, size, node)
         try:
-            await self._transport.send_snapshot(message, path)
+            await self._stream_to(node, message, path)
         except (RaftkvError, OSError) as error:
-            log.warning("snapshot to %x failed: %s", node, error)
-            self._flight.snapshot("failed", peer=node, index=snapshot.index, reason=str(error))
+            reason = str(error) or "it is not wanted any more"
+            log.warning("snapshot to %x failed: %s", node, reason)
+            self._flight.snapshot("failed", peer=node, index=snapshot.index, reason=reason)
             self._raft.snapshot_failed(node)
         else:
             self._raft.snapshot_sent(node, snapshot.index)
             self._flight.snapshot("sent", peer=node, index=snapshot.index)
         self._inbox.wake()
+
+    async def _stream_to(self, node: NodeId, message: InstallSnapshot, path: Path) -> None:
+        """Raises TimeoutError if `reconsider` has broken it off, and what the transport raises."""
+        try:
+            async with asyncio.timeout(None) as time_left:
+                self._stream = (node, time_left)
+                await self._transport.send_snapshot(message, path)
+        finally:
+            self._stream = None
 
     async def _call_applier(self, job: Callable[[Any], Any]) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -32,13 +32,12 @@ from raftkv.transport.link import PeerAddress, PeerLink
 from raftkv.transport.listening import add_port
 from raftkv.transport.refusals import Refusals
 from raftkv.transport.roster import Lead, Rosters, forward_change
-from raftkv.transport.snapshot_stream import receive_snapshot, send_chunks
+from raftkv.transport.snapshot_stream import SNAPSHOT_PATH, receive_snapshot, send_snapshot
 
 log = logging.getLogger("raftkv.transport")
 
 PROTOCOL_VERSION = 1
 STREAM_PATH = "/raftkv.peer.Peer/Stream"
-SNAPSHOT_PATH = "/raftkv.peer.Peer/InstallSnapshot"
 REDIAL_S = 0.05
 REDIAL_MAX_S = 0.5
 REFUSED_REDIAL_S = 1.0
@@ -213,23 +212,16 @@ class PeerTransport:
         """Stream the snapshot in `path` to its receiver; return the index up to which that then matches.
 
         Raises:
-            PeerError: the peer is unknown, refused it, or the stream broke.
+            PeerError: the peer is unknown, refused it or takes none of it, or the stream broke.
             OSError: the file could not be read.
         """
         link = self._links.get(message.receiver)
         if link is None:
             raise PeerError(f"member {message.receiver:x} is not known")
-        async with grpc.aio.insecure_channel(link.address, options=CHANNEL_OPTIONS) as channel:
-            rpc = channel.stream_unary(
-                SNAPSHOT_PATH,
-                request_serializer=peer_pb2.SnapshotChunk.SerializeToString,
-                response_deserializer=peer_pb2.SnapshotResult.FromString,
-            )
-            try:
-                result = await rpc(send_chunks(self._hello(link.node), message, path))
-            except grpc.aio.AioRpcError as error:
-                raise PeerError(f"{link.name} at {link.address}: {error.details()}") from None
-        return int(result.match_index)
+        try:
+            return await send_snapshot(link.address, self._hello(link.node), message, path)
+        except PeerError as error:
+            raise PeerError(f"{link.name} at {link.address}: {error}") from None
 
     def links(self) -> dict[NodeId, str | None]:
         """Every peer: None where a stream is up, else why there is none."""

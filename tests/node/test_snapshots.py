@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raftkv.errors import DiskFullError, PeerError
+from raftkv.errors import LEADER_CHANGED, DiskFullError, Outcome, PeerError, Unavailable
 from raftkv.node.flight_record import FlightRecord
 from raftkv.node.inbox import Inbox
+from raftkv.node.members import Members
 from raftkv.node.snapshots import SnapshotDuty, empty_directory
+from raftkv.pb import store_pb2
 from raftkv.raft import (
     AppendResponse,
     HardState,
@@ -27,7 +30,8 @@ from raftkv.raft import (
     SnapshotMeta,
     VoteResponse,
 )
-from tests.node.support import new_raft, settled
+from raftkv.statemachine import MemberTable
+from tests.node.support import TICKING, TIMEOUT_S, cluster, new_raft, settled
 from tests.support import eventually
 
 VOTERS = frozenset({1, 2, 3})
@@ -275,6 +279,81 @@ async def test_a_node_that_leads_no_longer_sends_none(bench: Bench) -> None:
 
     assert bench.courier.receivers == [2]
     assert bench.files() == []
+
+
+async def test_a_stream_is_broken_off_when_this_node_leads_no_longer(bench: Bench) -> None:
+    leading(bench.raft)
+    bench.duty.send_to(2)
+    bench.duty.send_to(3)
+    stream = await bench.courier.stream(0)
+    bench.duty.reconsider(removed=())
+    await settled()
+    assert not stream.done()
+
+    bench.raft.step(HeartbeatRequest(sender=3, receiver=1, term=9, commit_index=0))
+    bench.duty.reconsider(removed=())
+    await eventually(lambda: bench.duty.oldest_index_in_use is None)
+
+    assert stream.cancelled()
+    assert bench.courier.receivers == [2]
+    assert bench.files() == []
+
+
+async def test_a_receiver_that_is_removed_holds_up_nobody(bench: Bench) -> None:
+    leading(bench.raft)
+    for node in (2, 4, 3):
+        bench.duty.send_to(node)
+    stream = await bench.courier.stream(0)
+
+    bench.duty.reconsider(removed={2, 4})
+    (await bench.courier.stream(1)).set_result(5)
+    await eventually(lambda: bench.duty.oldest_index_in_use is None)
+
+    assert stream.cancelled()
+    assert bench.courier.receivers == [2, 3]
+
+
+class Hanging:
+    """A stream whose receiver has a disk that hangs."""
+
+    def __init__(self) -> None:
+        self.receivers: list[int] = []
+        self.cancelled: list[int] = []
+
+    async def send_snapshot(self, message: InstallSnapshot, path: Path) -> int:
+        self.receivers.append(message.receiver)
+        try:
+            return await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            self.cancelled.append(message.receiver)
+            raise
+
+
+@pytest.mark.parametrize("what", ["the leader is cut off", "the receiver is removed"])
+async def test_a_node_breaks_off_a_snapshot_that_is_not_wanted_any_more(tmp_path: Path, what: str) -> None:
+    config = dataclasses.replace(TICKING, entries_retained=1, log_bytes_retained=8)
+    async with cluster(tmp_path, config=config) as members:
+        leader, hanging = members[1], Hanging()
+        leader.link.send_snapshot = hanging.send_snapshot  # type: ignore[method-assign]
+        leader.network.isolate(3)
+        for number in range(5):
+            await leader.put(b"key %d" % number)
+        leader.applier.commit()
+        await eventually(lambda: leader.raft.first_index > members[3].raft.last_index + 1)
+        leader.network.heal()
+        await eventually(lambda: hanging.receivers)
+
+        if what == "the leader is cut off":
+            leader.network.isolate(1)
+        else:
+            changes = Members(leader.node, forward=forward_nothing, connected=lambda: set(members))
+            await changes.change(store_pb2.MemberChange(remove=3), timeout_s=TIMEOUT_S)
+
+        await eventually(lambda: hanging.cancelled == [3])
+
+
+async def forward_nothing(leader: int, change: store_pb2.MemberChange, timeout_s: float) -> MemberTable:
+    raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
 
 
 async def test_a_copy_that_cannot_be_made_is_reported_to_raft_and_does_not_stop_the_leader(bench: Bench) -> None:

@@ -19,7 +19,8 @@ from raftkv.pb import peer_pb2, rpc_pb2
 from raftkv.raft.messages import HeartbeatRequest, InstallSnapshot, Message
 from raftkv.raft.types import Membership, SnapshotMeta
 from raftkv.transport import PeerTransport
-from raftkv.transport.transport import SNAPSHOT_PATH, STREAM_PATH
+from raftkv.transport.snapshot_stream import SNAPSHOT_PATH, send_snapshot
+from raftkv.transport.transport import STREAM_PATH
 from tests.support import WAIT_S, eventually, free_port
 
 
@@ -343,3 +344,47 @@ async def test_a_snapshot_to_an_unreachable_peer_fails_with_its_name(tmp_path: P
     with pytest.raises(PeerError, match="n2 at"):
         await one.transport.send_snapshot(install(1), source)
     await one.transport.close()
+
+
+async def takes_nothing_after_the_first_chunk(chunks: AsyncIterator[peer_pb2.SnapshotChunk], _: object) -> None:
+    await anext(chunks)
+    await asyncio.get_running_loop().create_future()
+
+
+async def takes_all_and_never_answers(chunks: AsyncIterator[peer_pb2.SnapshotChunk], _: object) -> None:
+    async for _chunk in chunks:
+        pass
+    await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize(
+    ("receive", "limits"),
+    [
+        (takes_nothing_after_the_first_chunk, {"taken_s": 0.1, "answer_s": WAIT_S}),
+        (takes_all_and_never_answers, {"taken_s": WAIT_S, "answer_s": 0.1}),
+    ],
+)
+async def test_a_receiver_whose_disk_hangs_is_given_up(
+    tmp_path: Path, receive: Callable[..., Awaitable[object]], limits: dict[str, float]
+) -> None:
+    """gRPC answers for it that it is alive."""
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.truncate(8 << 20)
+    port = free_port()
+    handler = grpc.stream_unary_rpc_method_handler(
+        receive,
+        request_deserializer=peer_pb2.SnapshotChunk.FromString,
+        response_serializer=peer_pb2.SnapshotResult.SerializeToString,
+    )
+    async with served({SNAPSHOT_PATH: handler}, port):
+        with pytest.raises(PeerError, match="has stood still"):
+            await send_snapshot(f"127.0.0.1:{port}", peer_pb2.Hello(), install(1), source, **limits)
+
+
+async def test_a_snapshot_that_cannot_be_read_is_an_error_and_no_cancellation(tmp_path: Path) -> None:
+    async with peers(tmp_path) as (one, two):
+        with pytest.raises(IsADirectoryError):
+            await one.transport.send_snapshot(install(1), tmp_path)
+
+        assert not two.snapshots
