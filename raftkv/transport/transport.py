@@ -27,7 +27,7 @@ from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.types import NodeId
 from raftkv.transport.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
-from raftkv.transport.evidence import is_refused
+from raftkv.transport.evidence import has_died
 from raftkv.transport.link import PeerAddress, PeerLink
 from raftkv.transport.listening import add_port
 from raftkv.transport.refusals import Refusals
@@ -46,8 +46,6 @@ HELLO_WAIT_S = 2.0
 CANCEL_AGAIN_S = 0.1
 PART_AFTER_S = 0.5
 PART_WAIT_S = 0.5
-EVIDENCE_WAITS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-"""Before each look at whether a lost peer refuses connections."""
 
 
 def _crash(error: BaseException) -> None:
@@ -340,15 +338,9 @@ class PeerTransport:
         witness.add_done_callback(self._witnesses.discard)
 
     async def _look_for_evidence(self, link: PeerLink) -> None:
-        """A dying process closes its sockets one after another: what still listens now may be gone in a moment."""
-        for wait_s in EVIDENCE_WAITS_S:
-            await asyncio.sleep(wait_s)
-            if link.is_connected:
-                return
-            if await is_refused([link.address, *link.peer.clients]):
-                log.info("%s is dead: its stream broke and it refuses connections", link.name)
-                self._on_dead(link.node, "it refuses connections")
-                return
+        if await has_died(lambda: (link.address, link.peer.clients), lambda: link.is_connected):
+            log.info("%s is dead: its stream broke and it refuses connections", link.name)
+            self._on_dead(link.node, "it refuses connections")
 
     def _receive(self, link: PeerLink, frame: peer_pb2.Frame) -> None:
         self._check_not_disowned(link, frame)
