@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from raftkv.config import parse_url
-from raftkv.errors import BAD_MEMBER_URLS, ConfigError, InvalidArgument, Unavailable
+from raftkv.errors import BAD_MEMBER_URLS, ConfigError, DeadlineExceeded, InvalidArgument, Unavailable
 from raftkv.node import Node
 from raftkv.node.members import Members
 from raftkv.pb import rpc_pb2, store_pb2
@@ -69,9 +69,9 @@ class ClusterService:
 
     async def _change(self, change: store_pb2.MemberChange, hold_s: float) -> MemberTable:
         table = await self._members.change(change, timeout_s=hold_s)
-        with suppress(
-            Unavailable
-        ):  # This node's own table shows it when the caller looks, unless it is the one that left.
+        # This node's own table shows it when the caller looks, unless this is the one that left, or it stands still: the change
+        # is made all the same.
+        with suppress(Unavailable, DeadlineExceeded):
             await self._node.read(lambda machine: machine.members, timeout_s=hold_s)
         return table
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from raftkv.errors import InvalidArgument
+from raftkv.errors import InvalidArgument, Outcome, RequestError, request_error
 from raftkv.mvcc import validate
 from raftkv.mvcc.commands import is_readonly
 from raftkv.node import Node
@@ -58,10 +58,16 @@ class KvService:
         return await self._submit(commands, hold_s)
 
     async def compact(self, request: rpc_pb2.CompactionRequest, hold_s: float) -> Any:
-        """With `physical`, the answer comes when this node has removed what was compacted."""
+        """With `physical`, the answer comes when this node has removed what was compacted.
+
+        If it cannot wait for that, the outcome is unknown to the client: compacted it is, removed perhaps not.
+        """
         response = await self._submit(self._checked(compaction=request), hold_s)
         if request.physical:
-            await self._node.compacted(timeout_s=hold_s)
+            try:
+                await self._node.compacted(timeout_s=hold_s)
+            except RequestError as error:
+                raise request_error(error.code, error.message, outcome=Outcome.UNKNOWN) from None
         return response
 
     def _checked(self, **operation: Message) -> bytes:
