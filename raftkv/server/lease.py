@@ -19,6 +19,7 @@ from raftkv.errors import NO_LEADER, STOPPED, Code, Outcome, RequestError, Resou
 from raftkv.lease.validate import granted_ttl_s
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.server.front import connection_of
 from raftkv.server.limits import Limits
 from raftkv.server.services import Serve, abort, answered, parsed, requires_leader
 
@@ -129,7 +130,7 @@ class LeaseService:
 
     async def keep_alive(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """One call, to its end."""
-        stream, client = _Stream(requires_leader=requires_leader(context)), context.peer()
+        stream, client = _Stream(requires_leader=requires_leader(context)), connection_of(context)
         refusal = self._reason_to_refuse(stream, client)
         if refusal is not None:
             await abort(context, refusal)

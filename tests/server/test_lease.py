@@ -322,6 +322,22 @@ async def test_too_many_streams_of_one_connection_are_refused(tmp_path: Path) ->
         assert {str(end) for end in ends} == {"UNAVAILABLE: etcdserver: server stopped"}
 
 
+async def test_streams_behind_the_native_server_do_not_count_as_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They all come through its socket in the file system."""
+    monkeypatch.setattr("raftkv.server.lease.STREAMS_PER_CONNECTION_MAX", 1)
+    async with member(tmp_path) as only:
+        service = lease_service(only.node)
+        streams = [Caller(peer="unix:") for _ in range(3)]
+        calls = [asyncio.create_task(service.keep_alive(stream.silence(), stream)) for stream in streams]
+        await settled()
+
+        assert not any(call.done() for call in calls)
+        service.stop()
+        await asyncio.wait(calls)
+
+
 def test_a_batch_may_hang_keys_on_leases_and_nothing_else_of_them(node: Api) -> None:
     lease_id = granted(node, HOUR_S)
     command = store_pb2.Command
