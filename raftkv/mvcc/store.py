@@ -92,7 +92,9 @@ class Store:
         self.operation_counts = OperationCounts()
         self._changes = 0
         self._set_hash = 0
-        self._pins: dict[int, int] = {}
+        self._pins: dict[object, int] = {}
+        """The revision of each reading under way. One that nobody waits for any more ends where its last reference goes, on
+        another thread than the one that began it: so a pin comes and goes by one step of the dictionary, and none is counted."""
         self.follower: Follower | None = None
         """What it has not read yet is kept, even if it is compacted meanwhile."""
         self._txn: lmdb.Transaction[bytes] | None = None
@@ -381,20 +383,19 @@ class Store:
 
     @contextmanager
     def pinned(self, revision: int) -> Iterator[None]:
-        """Keep the records a read at `revision` needs, even if it is compacted meanwhile."""
-        self._pins[revision] = self._pins.get(revision, 0) + 1
+        """Keep the records a read at `revision` needs, even if it is compacted meanwhile. May be left on any thread."""
+        pin = object()
+        self._pins[pin] = revision
         try:
             yield
         finally:
-            self._pins[revision] -= 1
-            if not self._pins[revision]:
-                del self._pins[revision]
+            del self._pins[pin]
 
     @property
     def removable_revision(self) -> int:
         """How far the physical removal may go."""
         told = self.compact_revision if self.follower is None else self.follower.revision - 1
-        return min(self.compact_revision, told, *self._pins)
+        return min(self.compact_revision, told, *self._pins.values())
 
     @property
     def removed_revision(self) -> int:
