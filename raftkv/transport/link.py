@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from raftkv import wire
@@ -18,6 +19,8 @@ from raftkv.raft.messages import AppendRequest, Message, ProposeRequest
 from raftkv.raft.types import NodeId
 
 QUEUE_MESSAGES_MAX = 4096
+MUTE_S = 0.5
+"""For the stream to end by itself, as it does when it broke and nothing can be sent for that reason."""
 FRAME_BYTES_MAX = 1024 * 1024
 """Payload in one frame, after which no further message goes into it. What is urgent waits for one frame at most."""
 
@@ -117,6 +120,24 @@ class PeerLink:
             frame.messages.append(wire.encode_message(message))
             size += _payload_bytes(message)
         return frame
+
+
+@asynccontextmanager
+async def while_alive(pump: asyncio.Task[None]) -> AsyncIterator[None]:
+    """A moment after a failure of the pump, end what is done within by a TimeoutError: a peer that is not spoken to is not connected."""
+    loop = asyncio.get_running_loop()
+    is_inside = True
+    async with asyncio.timeout(None) as left:
+
+        def ended(pump: asyncio.Task[None]) -> None:
+            if is_inside and not pump.cancelled() and pump.exception() is not None:
+                left.reschedule(loop.time() + MUTE_S)
+
+        pump.add_done_callback(ended)
+        try:
+            yield
+        finally:
+            is_inside = False
 
 
 def _payload_bytes(message: Message) -> int:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -96,7 +96,7 @@ async def _chunks_of(
 async def receive_snapshot(
     chunks: AsyncIterator[peer_pb2.SnapshotChunk],
     directory: Path,
-    check_hello: Callable[[peer_pb2.Hello], NodeId],
+    check_hello: Callable[[peer_pb2.Hello], Awaitable[NodeId]],
     verify: Callable[[Path], object],
 ) -> tuple[InstallSnapshot, Path]:
     """Write what arrives to a new file in `directory`, check its digest, sync it, have it verified.
@@ -106,7 +106,7 @@ async def receive_snapshot(
         CorruptionError: `verify` says that the sender sent what its disk had damaged; no file is left.
         OSError: the file could not be written; no file is left.
     """
-    message = _check_header(await anext(chunks, None), check_hello)
+    message = await _check_header(await anext(chunks, None), check_hello)
     handle, name = await asyncio.to_thread(tempfile.mkstemp, prefix=INCOMING_PREFIX, dir=directory)
     path, file = Path(name), os.fdopen(handle, "wb")
     try:
@@ -121,12 +121,12 @@ async def receive_snapshot(
     return message, path
 
 
-def _check_header(
-    first: peer_pb2.SnapshotChunk | None, check_hello: Callable[[peer_pb2.Hello], NodeId]
+async def _check_header(
+    first: peer_pb2.SnapshotChunk | None, check_hello: Callable[[peer_pb2.Hello], Awaitable[NodeId]]
 ) -> InstallSnapshot:
     if first is None:
         raise PeerError("a snapshot stream without a first chunk")
-    sender = check_hello(first.hello)
+    sender = await check_hello(first.hello)
     message = wire.decode_message(first.message)
     if not isinstance(message, InstallSnapshot) or message.sender != sender:
         raise PeerError("a snapshot stream must begin with its sender's InstallSnapshot")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.types import NodeId
 from raftkv.transport.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from raftkv.transport.evidence import has_died
-from raftkv.transport.link import PeerAddress, PeerLink
+from raftkv.transport.link import PeerAddress, PeerLink, while_alive
 from raftkv.transport.listening import add_port
 from raftkv.transport.refusals import Refusals
 from raftkv.transport.roster import Lead, Rosters, forward_change
@@ -70,7 +71,7 @@ class PeerTransport:
         on_failed: called when a task of ours has died: a bug, and the node must not go on half deaf.
         forget: called, on another thread, with members that were removed.
         introduction: what peers are told of our data, in a Hello's fields.
-        meet: called, perhaps on another thread, with what a peer tells of its data before anything else is heard from it;
+        meet: called, on another thread, with what a peer tells of its data before anything else is heard from it;
             raises PeerDataError if that is not what it was.
         verify_snapshot: called, on another thread, with a received file; raises CorruptionError if it is damaged.
     """
@@ -128,6 +129,8 @@ class PeerTransport:
         self._refusals = Refusals()
         self._witnesses: set[asyncio.Task[None]] = set()
         self._dialers: dict[NodeId, asyncio.Task[None]] = {}
+        self._acquainter = ThreadPoolExecutor(1, thread_name_prefix="raftkv-meet")
+        """Who is met is written down by a thread of its own: a peer must not wait for what keeps the others busy."""
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers((_PeerHandlers(self, {**self._rosters.handlers(), **(handlers or {})}),))
 
@@ -152,6 +155,7 @@ class PeerTransport:
                 task.cancel()
             _, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
         await self._server.stop(grace=None)
+        self._acquainter.shutdown(wait=False, cancel_futures=True)
 
     def set_peers(self, members: Sequence[rpc_pb2.Member]) -> None:
         """The other members. Who is gone is told so, and its link is closed after a moment."""
@@ -186,7 +190,7 @@ class PeerTransport:
         link = self._links[node]
         if node in self._rosters.removed:
             link.part()
-            await asyncio.to_thread(self._forget, [node])
+            await asyncio.get_running_loop().run_in_executor(self._acquainter, self._forget, [node])
             await asyncio.sleep(PART_WAIT_S)
         del self._links[node], self._partings[node]
         dialer = self._dialers.pop(node, None)
@@ -290,7 +294,7 @@ class PeerTransport:
             self._check_not_disowned(link, first)
             self._check_hello(first.hello, expected=link.node)
             try:
-                await asyncio.to_thread(self._meet, first.hello)
+                await self._make_acquaintance(first.hello)
             except PeerDataError as error:
                 self._refusals.tell(log, f"refused {link.name} at {link.address}", error)
                 await call.write(peer_pb2.Frame(data_refused=str(error)))
@@ -316,8 +320,12 @@ class PeerTransport:
         pump = asyncio.create_task(link.pump(stream, write), name=f"raftkv-pump-{link.name}")
         reason = "the connection was closed"
         try:
-            while isinstance(frame := await read(), peer_pb2.Frame):
-                self._receive(link, frame)
+            async with while_alive(pump):
+                while isinstance(frame := await read(), peer_pb2.Frame):
+                    self._receive(link, frame)
+        except TimeoutError:
+            reason = f"nothing can be sent: {pump.exception()!r}"
+            log.warning("closing the stream with %s: %s", link.name, reason)
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
         except PeerError as error:
@@ -384,9 +392,13 @@ class PeerTransport:
             raise PeerError(f"member {hello.sender:x} does not say which data it has")
         return hello.sender
 
-    def _check_snapshot_hello(self, hello: peer_pb2.Hello) -> NodeId:
+    async def _make_acquaintance(self, hello: peer_pb2.Hello) -> None:
+        """Raises PeerDataError: the peer's data is not what it was."""
+        await asyncio.get_running_loop().run_in_executor(self._acquainter, self._meet, hello)
+
+    async def _check_snapshot_hello(self, hello: peer_pb2.Hello) -> NodeId:
         node = self._check_hello(hello)
-        self._meet(hello)  # As a rule it is known from its stream, and nothing is written.
+        await self._make_acquaintance(hello)
         return node
 
     # Accepting ------------------------------------------------------------------------------------------------------
@@ -398,7 +410,7 @@ class PeerTransport:
             return
         try:
             self._check_hello(first.hello)
-            await asyncio.to_thread(self._meet, first.hello)
+            await self._make_acquaintance(first.hello)
             node = self._check_hello(first.hello)  # The members may have changed meanwhile.
         except PeerError as error:
             if isinstance(error, PeerDataError):

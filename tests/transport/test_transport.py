@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,6 +203,39 @@ async def test_a_broken_stream_is_reported_and_dialed_again(tmp_path: Path) -> N
         one.transport.send([heartbeat(1, 2, 1)])
         await eventually(lambda: again.received)
         await again.transport.close()
+
+
+@pytest.mark.parametrize("mute", [0, 1], ids=["the one who dials", "the one who is dialed"])
+async def test_a_stream_on_which_nothing_can_be_sent_ends(tmp_path: Path, mute: int) -> None:
+    """It hears on, and would look connected."""
+    async with peers(tmp_path) as both:
+        sender, receiver = both[mute], both[1 - mute]
+        await connected(*both)
+
+        sender.transport.send([Unspeakable(receiver.node)])
+        await eventually(lambda: sender.lost == [receiver.node])
+
+        await connected(*both)
+        sender.transport.send([heartbeat(sender.node, receiver.node, 1)])
+        await eventually(lambda: receiver.received)
+
+
+@dataclass
+class Unspeakable:
+    """There is no form for it on the wire."""
+
+    receiver: int
+
+
+async def test_peers_meet_though_every_thread_for_common_work_is_busy(tmp_path: Path) -> None:
+    busy, is_done = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(busy)
+    busy.submit(is_done.wait)
+    try:
+        async with peers(tmp_path) as (one, two):
+            await connected(one, two)
+    finally:
+        is_done.set()
 
 
 async def test_messages_to_a_peer_without_a_stream_are_dropped_not_kept(tmp_path: Path) -> None:
