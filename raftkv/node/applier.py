@@ -33,7 +33,8 @@ class ApplyQueue:
     """Jobs for a `StateMachine`, and the doing of them. One thread calls `work`; the others may be called from any.
 
     `post` is called from within `work`. The queue is unbounded: entries in it are those of the in-memory log, whose bound is
-    the core's; reads are bounded by the server's limit on concurrent requests.
+    the core's; reads are one job for each caller that waits, or for many who were confirmed together, and as many callers wait
+    as clients have requests under way: nothing limits those.
     """
 
     def __init__(self, machine: StateMachine, post: Callable[[Event], None], *, wanted: tuple[NodeId, int]) -> None:

@@ -388,7 +388,7 @@ class Node:
     def _take_snapshot(self, message: InstallSnapshot, path: Path) -> None:
         """One at a time, to its end: a second one that comes in between is as good as lost, and sent again if it is needed."""
         if self._saves.is_holding:
-            path.unlink(missing_ok=True)
+            self._snapshots.remove(path)
             return
         self._snapshots.offer(message, path)
         if self._raft.has_ready():

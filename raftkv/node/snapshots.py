@@ -66,6 +66,7 @@ class SnapshotDuty:
         """The one under way: to whom, and the time it has left, without an end while the snapshot is wanted there."""
         self._removed: Collection[NodeId] = ()
         self._received: tuple[SnapshotMeta, Path] | None = None
+        self._removals: set[asyncio.Task[None]] = set()
 
     @property
     def oldest_index_in_use(self) -> int | None:
@@ -111,8 +112,19 @@ class SnapshotDuty:
     def discard_received(self) -> None:
         """Remove the file of a snapshot that nobody wants."""
         if self._received is not None:
-            self._received[1].unlink(missing_ok=True)
+            self.remove(self._received[1])
             self._received = None
+
+    def remove(self, path: Path) -> None:
+        """Remove a file that arrived for nothing, not on the loop: one as large as the database takes its time."""
+        removal = asyncio.get_running_loop().create_task(_remove(path), name="raftkv-snapshot-removal")
+        self._removals.add(removal)
+        removal.add_done_callback(self._removal_done)
+
+    def _removal_done(self, removal: asyncio.Task[None]) -> None:
+        self._removals.discard(removal)
+        if not removal.cancelled() and (error := removal.exception()) is not None:
+            self._inbox.post(Failed(error))
 
     def _start_sender(self) -> None:
         self._sender = asyncio.get_running_loop().create_task(self._send_wanted(), name="raftkv-snapshots")
@@ -134,8 +146,10 @@ class SnapshotDuty:
                     del self._wanted[node]
                     await self._send(node, prepared.meta, path)
             finally:
-                self._sending = None
-                path.unlink(missing_ok=True)
+                try:
+                    await asyncio.shield(_remove(path))
+                finally:
+                    self._sending = None
 
     def _give_up(self, error: StorageError) -> None:
         """No copy could be written. The followers ask again; a leader that has room for its log need not stop for it."""
@@ -185,3 +199,7 @@ class SnapshotDuty:
             self._inbox.post(Failed(error))
         elif self._wanted:  # Asked for after the task had looked for the last time.
             self._start_sender()
+
+
+async def _remove(path: Path) -> None:
+    await asyncio.to_thread(path.unlink, missing_ok=True)

@@ -51,18 +51,22 @@ class SnapshotStreams:
             raise ResourceExhausted(TOO_MANY_REQUESTS)
         self._streams += 1
         try:
-            with await self._copy() as file:
+            file = await self._copy()
+            try:
                 size = os.fstat(file.fileno()).st_size
                 remaining = exported_bytes(size)
                 chunks = export_chunks(file, size)
                 while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
                     remaining = max(0, remaining - len(chunk))
                     yield rpc_pb2.SnapshotResponse(remaining_bytes=remaining, blob=chunk)
+            finally:
+                # The file has no name: with its last handle goes all of it, which takes its time.
+                await asyncio.shield(asyncio.to_thread(file.close))
         finally:
             self._streams -= 1
 
     async def _copy(self) -> BinaryIO:
-        disk = os.statvfs(self._directory)
+        disk = await asyncio.to_thread(os.statvfs, self._directory)
         if disk.f_bavail * disk.f_frsize < self._node.bytes_in_use + FREE_BYTES_MIN:
             raise ResourceExhausted(NO_ROOM)
         prepared = await self._node.read_local(lambda machine: machine.prepare_snapshot(), timeout_s=PREPARE_S)

@@ -190,7 +190,7 @@ async def test_a_snapshot_that_is_not_wanted_is_removed(tmp_path: Path, images: 
         await settled()
 
         assert follower.applier.installs == []
-        assert not file.exists()
+        await eventually(lambda: not file.exists())
 
 
 async def test_a_second_snapshot_does_not_disturb_the_one_being_installed(tmp_path: Path, images: Path) -> None:
@@ -203,7 +203,7 @@ async def test_a_second_snapshot_does_not_disturb_the_one_being_installed(tmp_pa
 
         follower.node.inbox.post(offered(*second, term=2, sender=3))
         await settled()
-        assert not second[1].exists()
+        await eventually(lambda: not second[1].exists())
         follower.applier.release()
         await settled()
 
@@ -222,7 +222,7 @@ async def test_of_two_snapshots_at_once_the_one_that_raft_took_is_installed(tmp_
 
         assert follower.applier.installs == [newer[0]]
         assert follower.machine.applied_index == 3
-        assert not older[1].exists()
+        await eventually(lambda: not older[1].exists())
 
 
 async def test_answers_swallowed_by_a_snapshot_end_unknown(tmp_path: Path, images: Path) -> None:
@@ -296,7 +296,7 @@ async def test_a_follower_behind_the_log_gets_a_snapshot_and_goes_on_from_there(
         await eventually(lambda: b"after" in everything(late.machine))
         assert late.applier.installs
         assert late.machine.hash_kv(0) == leader.machine.hash_kv(0)
-        assert list((leader.path / "snapshots").iterdir()) == []
+        await eventually(lambda: list((leader.path / "snapshots").iterdir()) == [])
         await late.put(b"of the late one")
 
 

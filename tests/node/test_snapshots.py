@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -411,7 +412,7 @@ async def test_a_snapshot_that_nobody_wants_is_removed(bench: Bench) -> None:
     assert bench.raft.ready().install is None
     bench.duty.discard_received()
 
-    assert bench.files() == []
+    await eventually(lambda: bench.files() == [])
     assert bench.applier.installed == []
 
 
@@ -425,7 +426,27 @@ async def test_stopping_removes_what_was_received(bench: Bench) -> None:
 
     bench.duty.cancel()
 
+    await eventually(lambda: bench.files() == [])
+
+
+async def test_no_file_is_removed_on_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One as large as the database takes its time."""
+    threads: list[threading.Thread] = []
+    unlink = Path.unlink
+
+    def watched(path: Path, **options: bool) -> None:
+        unlink(path, **options)
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    leading(bench.raft)
+    bench.duty.send_to(2)
+    (await bench.courier.stream(0)).set_result(5)
+    bench.duty.remove(received(bench, 9)[1])
+    await eventually(lambda: len(threads) == 2)
+
     assert bench.files() == []
+    assert threading.main_thread() not in threads
 
 
 # The directory
