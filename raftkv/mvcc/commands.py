@@ -140,6 +140,16 @@ def is_readonly(request: rpc_pb2.TxnRequest) -> bool:
     return all(op.WhichOneof("request") == "request_range" for ops in (request.success, request.failure) for op in ops)
 
 
+def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
+    """Whether a txn asks for nothing but what a node has, perhaps behind the cluster.
+
+    Etcd says so of a txn without operations too. That is one who asks whether its compares hold, whether it still has a lock
+    perhaps, and has not said that an old answer will do.
+    """
+    operations = (*request.success, *request.failure)
+    return bool(operations) and all(op.request_range.serializable for op in operations)
+
+
 def _plan(store: Store, request: rpc_pb2.TxnRequest) -> _Plan:
     succeeded = all(_holds(store, compare) for compare in request.compare)
     steps: list[rpc_pb2.RequestOp | _Plan] = [

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 
 from raftkv.errors import InvalidArgument, Outcome, RequestError, request_error
 from raftkv.mvcc import validate
-from raftkv.mvcc.commands import is_readonly
+from raftkv.mvcc.commands import is_readonly, is_serializable
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.limits import NESTED_TOO_DEEPLY, Limits
@@ -52,9 +52,8 @@ class KvService:
     async def txn(self, request: rpc_pb2.TxnRequest, hold_s: float) -> Any:
         commands = self._checked(txn=request)
         if is_readonly(request):
-            return answered(
-                self._node, await self._node.read(lambda machine: machine.read_txn(request), timeout_s=hold_s)
-            )
+            read = self._node.read_local if is_serializable(request) else self._node.read
+            return answered(self._node, await read(lambda machine: machine.read_txn(request), timeout_s=hold_s))
         return await self._submit(commands, hold_s)
 
     async def compact(self, request: rpc_pb2.CompactionRequest, hold_s: float) -> Any:
