@@ -24,6 +24,7 @@ from raftkv.errors import (
     UNHEALTHY,
     DeadlineExceeded,
     FailedPrecondition,
+    NotFound,
     Outcome,
     RequestError,
     Unavailable,
@@ -90,13 +91,22 @@ class Members:
                 await node.wait_for_leader()
         except TimeoutError:
             raise Unavailable(TIMED_OUT, outcome=Outcome.NOT_APPLIED) from None
-        if is_again:
-            table = await node.read(lambda machine: machine.table, timeout_s=timeout_s)
-            if is_done(table, change):
+        if is_again and (table := await self._done_already(change, timeout_s)) is not None:
+            return table
+        try:
+            if node.raft.role is RoleName.LEADER:
+                return await self.lead(change, timeout_s=timeout_s)
+            return await self._forward(node.raft.leader, change, min(timeout_s, FORWARD_S))
+        except (NotFound, FailedPrecondition):
+            # The earlier attempt may have come about since we looked: then it is what stands in the way of this one.
+            if is_again and (table := await self._done_already(change, timeout_s)) is not None:
                 return table
-        if node.raft.role is RoleName.LEADER:
-            return await self.lead(change, timeout_s=timeout_s)
-        return await self._forward(node.raft.leader, change, min(timeout_s, FORWARD_S))
+            raise
+
+    async def _done_already(self, change: Change, timeout_s: float) -> MemberTable | None:
+        """The member table, if it shows that an earlier attempt took effect."""
+        table = await self._node.read(lambda machine: machine.table, timeout_s=timeout_s)
+        return table if is_done(table, change) else None
 
     async def lead(self, change: Change, *, timeout_s: float) -> MemberTable:
         """Carry a change out, on the leader.

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from raftkv.errors import LEADER_CHANGED, FailedPrecondition, NotFound, Outcome, RequestError, Unavailable
-from raftkv.node.members import Members, check_safe
+from raftkv.errors import (
+    LEADER_CHANGED,
+    FailedPrecondition,
+    MemberRemovedError,
+    NotFound,
+    Outcome,
+    RequestError,
+    Unavailable,
+)
+from raftkv.node.members import Members, check_safe, is_done
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft import Membership, RoleName
 from raftkv.raft.types import NodeId
@@ -152,6 +160,35 @@ async def test_a_lost_answer_is_looked_for_and_the_member_is_added_once(tmp_path
 
         assert [member.ID for member in after.members] == [1, 2, 3, 7]
         assert bench.forwarded == 1
+
+
+@pytest.mark.parametrize("change", [add(7, learner=True), remove(3)], ids=["an addition", "a removal"])
+async def test_an_attempt_that_comes_about_between_look_and_repetition_is_no_refusal(
+    tmp_path: Path, change: store_pb2.MemberChange
+) -> None:
+    async with cluster(tmp_path) as members:
+        bench = await ready(members)
+        leader = next(number for number, this in members.items() if this.raft.role is RoleName.LEADER)
+        follower = next(number for number in (1, 2) if number != leader)
+        attempts = 0
+
+        async def late(_leader: NodeId, change: store_pb2.MemberChange, timeout_s: float) -> MemberTable:
+            """The first attempt gets somewhere when the second one does."""
+            nonlocal attempts
+            attempts += 1
+            if attempts == 1:
+                raise Unavailable(LEADER_CHANGED, outcome=Outcome.UNKNOWN)
+            await bench.changes[leader].lead(change, timeout_s=timeout_s)
+            return await bench.changes[leader].lead(change, timeout_s=timeout_s)
+
+        changes = Members(members[follower].node, late, lambda: set(members))
+        after = await changes.change(change, timeout_s=10)
+
+        assert attempts == 2
+        assert is_done(after, change)
+        if change.remove:
+            await eventually(members[3].node.stopped.done)
+            assert isinstance(members[3].node.stopped.exception(), MemberRemovedError)
 
 
 async def test_a_refusal_of_the_leader_is_final(tmp_path: Path) -> None:
