@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from aiohttp import ClientPayloadError as PayloadError
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from raftkv.errors import Code, RequestError
@@ -44,6 +44,8 @@ class Body:
 
     def __init__(self, request: web.BaseRequest, message_bytes_max: int) -> None:
         self._content = request.content
+        self._awaiting_continue = request.writer if _expects_continue(request) else None
+        """Where a client is told to send the body, if it waits to be; it is when the body is looked at, and not refused unseen."""
         self._message_bytes_max = message_bytes_max
         self._bytes_max = JSON_PER_MESSAGE_BYTE * message_bytes_max
         if request.content_length is not None and request.content_length > self._bytes_max:
@@ -80,6 +82,7 @@ class Body:
 
     async def _read_on(self) -> None:
         try:
+            await self._say_continue()
             chunk = await self._content.readany()
         except (PayloadError, RequestPayloadError) as error:
             raise RequestError(f"http: malformed body: {error}", code=Code.INVALID_ARGUMENT) from None
@@ -90,6 +93,12 @@ class Body:
         self._held += chunk
         if len(self._held) > self._bytes_max:
             raise TooLarge(len(self._held), self._message_bytes_max)
+
+    async def _say_continue(self) -> None:
+        writer, self._awaiting_continue = self._awaiting_continue, None
+        if writer is not None:
+            await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            writer.output_size = 0  # The response proper begins behind it.
 
     async def _parse(self, parse: Parse[T]) -> T | None:
         text = self._held.decode("utf-8", "surrogateescape")
@@ -103,3 +112,7 @@ class Body:
         self._worth_trying_bytes = 0
         del self._held[: len(text[:end].encode("utf-8", "surrogateescape"))]
         return value
+
+
+def _expects_continue(request: web.BaseRequest) -> bool:
+    return request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue"

@@ -76,6 +76,33 @@ def test_a_body_of_any_size_is_refused_before_it_is_read(ours: Http) -> None:
     assert b"grpc: received message larger than max (9000000000 vs. 2097152)" in answer
 
 
+@pytest.mark.parametrize("server", ["raftkv", "etcd"])
+def test_a_client_that_waits_to_be_asked_for_its_body_is(both: Both, server: str) -> None:
+    """As curl does before it sends much, for a second."""
+    body = json.dumps({"key": b64(b"http/expected")}).encode()
+    head = b"POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    http = both.ours if server == "raftkv" else both.theirs
+    host, port = http.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=20.0) as connection:
+        connection.sendall(head)
+        asked = connection.recv(4096)
+        connection.sendall(body)
+        answer = connection.recv(4096)
+
+    assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_body_that_is_refused_unseen_is_not_asked_for(ours: Http) -> None:
+    host, port = ours.address.split(":")
+    head = b"POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9000000000\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=20.0) as connection:
+        connection.sendall(head)
+        answer = connection.recv(4096)
+
+    assert answer.startswith(b"HTTP/1.1 429 ")
+
+
 def test_a_chunked_body_without_end_is_refused_at_the_limit(ours: Http) -> None:
     host, port = ours.address.split(":")
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
