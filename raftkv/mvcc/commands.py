@@ -1,8 +1,8 @@
 """Put, DeleteRange, Txn and Compaction on a store, exactly as etcd 3.4 applies them.
 
-Each function is one command: it changes the store, or raises a `RequestError` and has changed nothing. The header of an
-answer has `revision` alone; the server adds the rest. With `wanted` false no answer is built: of the nodes that apply a
-command, one has a client waiting.
+Each function is one command: it changes the store, or raises a `RequestError` and has changed nothing (but for an answer that
+is too large to be given: see `allowance`). The header of an answer has `revision` alone; the server adds the rest. With `wanted`
+false no answer is built: of the nodes that apply a command, one has a client waiting.
 
 What may not live here: request checks that need no state (`validate`); but whatever arrives, nothing here may crash: these
 functions run on every node at once.
@@ -26,7 +26,8 @@ from raftkv.errors import (
     InvalidArgument,
     NotFound,
 )
-from raftkv.mvcc.reading import read_range, select
+from raftkv.mvcc.allowance import Allowance
+from raftkv.mvcc.reading import SLICE_KEYS, select, select_slices
 from raftkv.mvcc.schema import KEY_BYTES_MAX, VERSION
 from raftkv.mvcc.store import Store
 from raftkv.pb import mvcc_pb2, rpc_pb2
@@ -84,22 +85,32 @@ def _bad_key(key: bytes) -> InvalidArgument:
 def delete_range(
     store: Store, request: rpc_pb2.DeleteRangeRequest, *, wanted: bool
 ) -> rpc_pb2.DeleteRangeResponse | None:
-    """Deletes nothing, and then makes no revision, when the range is empty."""
-    response = _delete_range(store, request, wanted)
+    """Deletes nothing, and then makes no revision, when the range is empty.
+
+    Raises:
+        ResourceExhausted: the keys are deleted, and what they held is too large for an answer (`allowance`).
+    """
+    allowance = Allowance()
+    response = _delete_range(store, request, wanted, allowance)
     revision = store.end_write()
     if response is not None:
+        allowance.check_answer()
         response.header.revision = revision
     return response
 
 
 def _delete_range(
-    store: Store, request: rpc_pb2.DeleteRangeRequest, wanted: bool
+    store: Store, request: rpc_pb2.DeleteRangeRequest, wanted: bool, allowance: Allowance
 ) -> rpc_pb2.DeleteRangeResponse | None:
     store.operation_counts.deletes += 1
     found = select(store, request.key, request.range_end, store.read_revision)
     response = rpc_pb2.DeleteRangeResponse(deleted=len(found)) if wanted else None
     if response is not None and request.prev_kv:
-        response.prev_kvs.extend(_parse_key_value(store.value(packed)) for _, packed in found)
+        for _, packed in found:
+            stored = store.value(packed)
+            if not allowance.spend(1, len(stored)):
+                break
+            response.prev_kvs.append(_parse_key_value(stored))
     for key, packed in found:
         store.delete(key, _unpack_version(packed)[4])
     return response
@@ -122,15 +133,19 @@ def txn(store: Store, request: rpc_pb2.TxnRequest, *, wanted: bool) -> rpc_pb2.T
     Raises:
         InvalidArgument, NotFound: a put on the branch taken cannot be done.
         Compacted, FutureRevision: a range on it asks for such a revision.
+        ResourceExhausted: it was carried out, and its answer is too large to be given (`allowance`).
     """
-    plan = _plan(store, request)
+    compares = Allowance()
+    plan = _plan(store, request, compares)
     _check_puts(store, plan)
     _check_ranges(store, plan)
     store.operation_counts.txns += _operation_count(plan) > 1
     response = rpc_pb2.TxnResponse() if wanted else None
-    _run(store, plan, response)
+    answers = Allowance()
+    _run(store, plan, response, answers)
     revision = store.end_write()
     if response is not None:
+        answers.check_answer()
         response.header.revision = revision
     return response
 
@@ -150,10 +165,10 @@ def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
     return bool(operations) and all(op.request_range.serializable for op in operations)
 
 
-def _plan(store: Store, request: rpc_pb2.TxnRequest) -> _Plan:
-    succeeded = all(_holds(store, compare) for compare in request.compare)
+def _plan(store: Store, request: rpc_pb2.TxnRequest, allowance: Allowance) -> _Plan:
+    succeeded = all(_holds(store, compare, allowance) for compare in request.compare)
     steps: list[rpc_pb2.RequestOp | _Plan] = [
-        _plan(store, op.request_txn) if op.WhichOneof("request") == "request_txn" else op
+        _plan(store, op.request_txn, allowance) if op.WhichOneof("request") == "request_txn" else op
         for op in (request.success if succeeded else request.failure)
     ]
     return _Plan(succeeded, steps)
@@ -190,7 +205,7 @@ def _check_ranges(store: Store, plan: _Plan) -> None:
                 raise Compacted(COMPACTED)
 
 
-def _run(store: Store, plan: _Plan, response: rpc_pb2.TxnResponse | None) -> None:
+def _run(store: Store, plan: _Plan, response: rpc_pb2.TxnResponse | None, allowance: Allowance) -> None:
     """Carry a checked plan out. Nested TxnResponses have a header, and nothing in it: etcd's way."""
     if response is not None:
         response.succeeded = plan.succeeded
@@ -199,17 +214,18 @@ def _run(store: Store, plan: _Plan, response: rpc_pb2.TxnResponse | None) -> Non
     for step in plan.steps:
         answer = rpc_pb2.ResponseOp() if response is None else response.responses.add()
         if isinstance(step, _Plan):
-            _run(store, step, answer.response_txn if wanted else None)
+            _run(store, step, answer.response_txn if wanted else None, allowance)
             continue
         match step.WhichOneof("request"):
             case "request_range":
-                if wanted:
-                    answer.response_range.MergeFromString(read_range(store, step.request_range))
+                if wanted and not allowance.is_spent:
+                    answer.response_range.MergeFromString(allowance.read(store, step.request_range))
             case "request_put":
                 if (put_response := _put_in_txn(store, step.request_put, wanted)) is not None:
                     answer.response_put.CopyFrom(put_response)
             case "request_delete_range":
-                if (delete_response := _delete_range(store, step.request_delete_range, wanted)) is not None:
+                delete_response = _delete_range(store, step.request_delete_range, wanted, allowance)
+                if delete_response is not None:
                     delete_response.header.revision = store.read_revision
                     answer.response_delete_range.CopyFrom(delete_response)
             case _:
@@ -233,14 +249,19 @@ def _put_in_txn(store: Store, request: rpc_pb2.PutRequest, wanted: bool) -> rpc_
 Compare = rpc_pb2.Compare
 
 
-def _holds(store: Store, compare: rpc_pb2.Compare) -> bool:
+def _holds(store: Store, compare: rpc_pb2.Compare, allowance: Allowance) -> bool:
     """Whether a comparison holds for every key in its range; a key that does not exist has 0 everywhere, and no value."""
-    found = select(store, compare.key, compare.range_end, store.revision)
-    if not found:
-        return compare.target != Compare.VALUE and _compare_numbers(compare, (0, 0, 0, 0, 0, 0))
-    if compare.target == Compare.VALUE:
-        return all(_compare_value(compare, store.value(packed)) for _, packed in found)
-    return all(_compare_numbers(compare, _unpack_version(packed)) for _, packed in found)
+    is_empty = True
+    for found in select_slices(store, compare.key, compare.range_end, store.revision, SLICE_KEYS):
+        allowance.spend(SLICE_KEYS if compare.range_end else 1, 0)
+        allowance.check_compares()
+        is_empty = is_empty and not found
+        if compare.target == Compare.VALUE:
+            if not all(_compare_value(compare, store.value(packed)) for _, packed in found):
+                return False
+        elif not all(_compare_numbers(compare, _unpack_version(packed)) for _, packed in found):
+            return False
+    return not is_empty or (compare.target != Compare.VALUE and _compare_numbers(compare, (0, 0, 0, 0, 0, 0)))
 
 
 def _compare_value(compare: rpc_pb2.Compare, stored: bytes) -> bool:

@@ -7,6 +7,7 @@ Source: etcd 3.4 etcdserver/api/v3rpc/key.go.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from raftkv.errors import (
@@ -25,6 +26,9 @@ from raftkv.pb import rpc_pb2, store_pb2
 
 MAX_TXN_OPS = 128
 """etcd's default of --max-txn-ops."""
+
+TXN_OPS_TOTAL = 8
+"""Times that, counting compares and operations of all txns nested in each other; etcd has no such bound."""
 
 Interval = tuple[bytes, bytes]
 """The keys a delete covers: [first, last)."""
@@ -62,11 +66,14 @@ def check_delete_range(request: rpc_pb2.DeleteRangeRequest) -> None:
 def check_txn(request: rpc_pb2.TxnRequest, max_txn_ops: int = MAX_TXN_OPS) -> None:
     """Check a txn and everything nested in it, as etcd does.
 
-    The longest of compare, success and failure may have `max_txn_ops` operations; what is left is for nested txns.
+    The longest of compare, success and failure may have `max_txn_ops` operations; what is left is for nested txns. Beside each
+    other these may be many: so there is a bound on all of them, too.
 
     Raises:
         InvalidArgument: also when a key is put twice, or put and deleted, on one way through the txn.
     """
+    if _count(request) > TXN_OPS_TOTAL * max_txn_ops:
+        raise InvalidArgument(TOO_MANY_OPERATIONS)
     _check_operations(request, max_txn_ops)
     _changes(request.success)
     _changes(request.failure)
@@ -91,6 +98,16 @@ def check_command(command: store_pb2.Command, max_txn_ops: int = MAX_TXN_OPS) ->
             pass
         case _:
             raise InvalidArgument(KEY_NOT_FOUND)  # What etcd says to an empty operation in a txn.
+
+
+def _count(request: rpc_pb2.TxnRequest) -> int:
+    """Compares and operations, of nested txns too."""
+    total = len(request.compare) + len(request.success) + len(request.failure)
+    for operations in (request.success, request.failure):
+        for operation in operations:
+            if operation.HasField("request_txn"):
+                total += _count(operation.request_txn)
+    return total
 
 
 def _check_operations(request: rpc_pb2.TxnRequest, max_txn_ops: int) -> None:
@@ -136,19 +153,20 @@ def _changes(operations: Sequence[rpc_pb2.RequestOp]) -> tuple[set[bytes], list[
             _check_puts(then_puts | else_puts, puts, deletes)
             puts |= then_puts | else_puts
             deletes += then_deletes + else_deletes
-    for operation in operations:
-        if operation.WhichOneof("request") == "request_put":
-            key = operation.request_put.key
-            _check_puts({key}, puts, deletes)
-            puts.add(key)
-    return puts, deletes
+    own = [operation.request_put.key for operation in operations if operation.WhichOneof("request") == "request_put"]
+    if len(set(own)) < len(own):
+        raise InvalidArgument(DUPLICATE_KEY)
+    _check_puts(set(own), puts, deletes)
+    return puts.union(own), deletes
 
 
 def _check_puts(keys: set[bytes], puts: set[bytes], deletes: list[Interval]) -> None:
     if not keys.isdisjoint(puts):
         raise InvalidArgument(DUPLICATE_KEY)
+    ordered = sorted(keys) if deletes else []
     for first, last in deletes:
-        if any(first <= key < last for key in keys):
+        position = bisect_left(ordered, first)
+        if position < len(ordered) and ordered[position] < last:
             raise InvalidArgument(DUPLICATE_KEY)
 
 

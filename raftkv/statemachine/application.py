@@ -127,15 +127,16 @@ class Application:
 
     def _apply_once(self, store: Store, command: store_pb2.Command, operation: str, term: int) -> Answer:
         """A write of a session. Its answer is kept on every node: the next copy may come to any of them."""
-        session = self.records.sessions.used(command.session, store.leases.clock_ms)
+        sessions = self.records.sessions
+        session = sessions.used(command.session, store.leases.clock_ms)
         if session is None:
             return SessionExpired(SESSION_EXPIRED)
         if (below := command.settled_below) != 0:
-            session.settle(below)
+            sessions.settle(session, below)
         if not session.is_new(command.sequence):
             return session.answer_again(command)
         answer = _need(apply_command(store, command, operation, True, term))
-        session.keep(command, answer)
+        sessions.keep(session, command, answer)
         return answer
 
     def _open_session(self) -> Answer:

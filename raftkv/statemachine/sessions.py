@@ -18,16 +18,20 @@ import hashlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import (
+    ANSWER_NOT_KEPT,
     SESSION_FULL,
     SESSION_SETTLED,
     SESSION_SHARED,
     TOO_MANY_SESSIONS,
+    Code,
     CorruptionError,
     FailedPrecondition,
+    Outcome,
     RequestError,
     ResourceExhausted,
     request_error,
@@ -41,8 +45,12 @@ SESSIONS_MAX = 100_000
 """Some hundred bytes each, as long as nothing is in flight."""
 ANSWERS_MAX = 65_536
 """In one session: a client that settles nothing must not fill every node's memory."""
-ANSWER_BYTES_MAX = 64 * 1024 * 1024
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
 """The same, by the size of its answers."""
+ALL_ANSWER_BYTES_MAX = 128 * 1024 * 1024
+"""Of all sessions: beyond this none is kept but the revisions of plain puts."""
+KEPT_ANSWER_BYTES_MAX = 256 * 1024
+"""A larger answer is given once; who asks again is told that the write was made, and that its answer is gone."""
 
 
 @dataclass(slots=True)
@@ -83,9 +91,12 @@ class Session:
             return FailedPrecondition(SESSION_SETTLED)
         return ResourceExhausted(SESSION_FULL)
 
-    def keep(self, command: store_pb2.Command, answer: Answer) -> None:
-        """Remember what a write was answered."""
-        self._keep(command.sequence, _check_of(command), _encoded(command, answer))
+    def keep(self, command: store_pb2.Command, answer: Answer, *, room: int) -> None:
+        """Remember what a write was answered, if that takes no more than `room` bytes; else that it was made."""
+        kept = _encoded(command, answer)
+        if isinstance(kept, bytes) and len(kept) > min(room, KEPT_ANSWER_BYTES_MAX):
+            kept = _NOT_KEPT
+        self._keep(command.sequence, _check_of(command), kept)
 
     def _keep(self, sequence: int, check: int, answer: int | bytes) -> None:
         self.answers[sequence] = (check, answer)
@@ -124,6 +135,13 @@ class Session:
         return session
 
 
+_NOT_KEPT: Final = store_pb2.Answer(
+    failure=store_pb2.Failure(
+        code=int(Code.RESOURCE_EXHAUSTED), message=ANSWER_NOT_KEPT, outcome=store_pb2.Failure.UNKNOWN
+    )
+).SerializeToString(deterministic=True)
+
+
 class Sessions:
     """All of them, and which changed since `take_changed` was last called.
 
@@ -138,6 +156,7 @@ class Sessions:
         self._sessions = dict(sorted((sessions or {}).items(), key=lambda one: one[1].used_at_ms))
         """By id, the one used least lately first."""
         self._changed: set[int] = set()
+        self._answer_bytes = sum(session.answer_bytes for session in self._sessions.values())
         self.opened = opened
 
     def __len__(self) -> int:
@@ -169,6 +188,19 @@ class Sessions:
             self._sessions[session_id] = self._sessions.pop(session_id)
         return session
 
+    def settle(self, session: Session, below: int) -> None:
+        """See `Session.settle`."""
+        self._answer_bytes -= session.answer_bytes
+        session.settle(below)
+        self._answer_bytes += session.answer_bytes
+
+    def keep(self, session: Session, command: store_pb2.Command, answer: Answer) -> None:
+        """Remember what a write was answered, as far as there is room for it."""
+        room = ALL_ANSWER_BYTES_MAX - self._answer_bytes
+        self._answer_bytes -= session.answer_bytes
+        session.keep(command, answer, room=room)
+        self._answer_bytes += session.answer_bytes
+
     def expire(self, now_ms: int) -> None:
         """Forget the sessions that have not been used for `SESSION_TTL_MS`."""
         while self._sessions:
@@ -176,6 +208,7 @@ class Sessions:
             if session.used_at_ms + SESSION_TTL_MS > now_ms:
                 return
             del self._sessions[session_id]
+            self._answer_bytes -= session.answer_bytes
             self._changed.add(session_id)
 
     def take_changed(self) -> list[tuple[int, Session | None]]:
@@ -207,7 +240,8 @@ def _encoded(command: store_pb2.Command, answer: Answer) -> int | bytes:
     if isinstance(answer, RequestError):
         encoded.failure.code = int(answer.code)
         encoded.failure.message = answer.message
-        encoded.failure.outcome = store_pb2.Failure.NOT_APPLIED
+        is_settled = answer.outcome is Outcome.NOT_APPLIED
+        encoded.failure.outcome = store_pb2.Failure.NOT_APPLIED if is_settled else store_pb2.Failure.UNKNOWN
     else:
         operation = command.WhichOneof("operation")
         assert operation is not None, "a command without an operation has an answer"
@@ -222,6 +256,8 @@ def _decoded(kept: int | bytes) -> Answer:
     result = answer.WhichOneof("result")
     assert result is not None, "an empty answer was kept"
     if result == "failure":
-        return request_error(answer.failure.code, answer.failure.message)
+        is_settled = answer.failure.outcome == store_pb2.Failure.NOT_APPLIED
+        outcome = Outcome.NOT_APPLIED if is_settled else Outcome.UNKNOWN
+        return request_error(answer.failure.code, answer.failure.message, outcome=outcome)
     found: Answer = getattr(answer, result)
     return found

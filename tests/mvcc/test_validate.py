@@ -105,6 +105,24 @@ def test_nested_txns_share_the_allowance_of_operations() -> None:
     assert refused(check_txn, rpc.TxnRequest(compare=[rpc.Compare()]), 4) == KEY_NOT_PROVIDED
 
 
+def test_txns_beside_each_other_are_bounded_too() -> None:
+    """Each of them has what is left of the allowance: etcd takes any number of those."""
+    txns = [nested([put(b"%d/%d" % (number, put_)) for put_ in range(7)], []) for number in range(8)]
+
+    assert refused(check_txn, rpc.TxnRequest(success=txns[:7]), 15) is None
+    assert refused(check_txn, rpc.TxnRequest(success=txns), 15) is None
+    assert refused(check_txn, rpc.TxnRequest(success=txns[:7], failure=txns), 14) == TOO_MANY_OPERATIONS
+
+
+def test_a_put_within_a_deleted_range_is_found_among_many() -> None:
+    deletes = [delete(b"%05d" % number, b"%05d0" % number) for number in range(0, 100, 2)]
+    puts = [put(b"%05d" % number) for number in range(1, 50, 2)]
+
+    assert refused(check_txn, rpc.TxnRequest(success=[*deletes, *puts])) is None
+    assert refused(check_txn, rpc.TxnRequest(success=[*deletes, *puts, put(b"00098")])) == DUPLICATE_KEY
+    assert refused(check_txn, rpc.TxnRequest(success=[*puts, nested([], deletes), put(b"00002")])) == DUPLICATE_KEY
+
+
 def test_a_batch_holds_nothing_but_client_operations() -> None:
     assert refused(check_command, store_pb2.Command()) == KEY_NOT_FOUND
     assert refused(check_command, store_pb2.Command(publish=rpc.Member(ID=1))) == KEY_NOT_FOUND

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from raftkv.errors import (
+    ANSWER_NOT_KEPT,
     KEY_NOT_FOUND,
     SESSION_FULL,
     SESSION_SETTLED,
@@ -14,6 +15,7 @@ from raftkv.errors import (
     TOO_MANY_SESSIONS,
     CorruptionError,
     InvalidArgument,
+    Outcome,
     RequestError,
     SessionExpired,
 )
@@ -266,9 +268,54 @@ def test_sessions_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_record_reads_back_as_it_was_written_and_damage_is_named() -> None:
     session = Session(5, 3)
-    session.keep(numbered(put(b"a"), 1, 4), rpc.PutResponse(header=rpc.ResponseHeader(revision=12)))
-    session.keep(numbered(delete(b"a"), 1, 3), rpc.DeleteRangeResponse(deleted=2))
+    session.keep(numbered(put(b"a"), 1, 4), rpc.PutResponse(header=rpc.ResponseHeader(revision=12)), room=100)
+    session.keep(numbered(delete(b"a"), 1, 3), rpc.DeleteRangeResponse(deleted=2), room=100)
 
     assert Session.decode(session.encode()).encode() == session.encode()
     with pytest.raises(CorruptionError):
         Session.decode(session.encode()[:-3])
+
+
+def gets(key: bytes) -> store_pb2.Command:
+    """A txn that changes something, and answers what a key holds."""
+    return txn(
+        rpc.RequestOp(request_put=rpc.PutRequest(key=b"changed")),
+        rpc.RequestOp(request_range=rpc.RangeRequest(key=key)),
+    )
+
+
+def test_an_answer_too_large_to_be_kept_is_given_once(tmp_path: Path) -> None:
+    machine = open_machine(tmp_path)
+    session = opened(machine)
+    apply(machine, put(b"a", b"x" * sessions.KEPT_ANSWER_BYTES_MAX))
+    write = numbered(gets(b"a"), session, 1)
+
+    (first,) = apply(machine, write)
+    revision = machine.revision
+    (again,) = apply(machine, write)
+
+    assert len(first.responses[1].response_range.kvs[0].value) == sessions.KEPT_ANSWER_BYTES_MAX
+    assert message(again) == ANSWER_NOT_KEPT
+    assert again.outcome is Outcome.UNKNOWN
+    assert machine.revision == revision
+    machine.close()
+
+
+def test_all_sessions_share_the_room_for_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "ALL_ANSWER_BYTES_MAX", 3_000)
+    machine = open_machine(tmp_path)
+    one, two = opened(machine), opened(machine)
+    apply(machine, put(b"a", b"x" * 2_000))
+    kept, unkept = numbered(gets(b"a"), one, 1), numbered(gets(b"a"), two, 1)
+    first = apply(machine, kept, unkept)
+
+    machine.commit()
+    machine = crash_and_reopen(machine, tmp_path)
+    again = apply(machine, kept, unkept)
+
+    assert again[0] == first[0]
+    assert message(again[1]) == ANSWER_NOT_KEPT
+    apply(machine, numbered(put(b"b"), one, 2, settled_below=2))
+    later = numbered(gets(b"a"), two, 2)
+    assert apply(machine, later) == apply(machine, later), "what was settled made room"
+    machine.close()
