@@ -135,21 +135,32 @@ class SnapshotDuty:
             path = self._directory / OUTGOING_FILE
             prepared = await self._call_applier(lambda machine: machine.prepare_snapshot())
             try:
-                self._sending = prepared.meta
-                await asyncio.to_thread(prepared, path)
-            except StorageError as error:
-                self._give_up(error)
-                await asyncio.sleep(RETRY_S)
-            else:
-                while self._wanted:
-                    node = next(iter(self._wanted))
-                    del self._wanted[node]
-                    await self._send(node, prepared.meta, path)
-            finally:
-                try:
-                    await asyncio.shield(_remove(path))
-                finally:
-                    self._sending = None
+                await self._send_copy(prepared, path)
+            except asyncio.CancelledError:
+                await self._drop_copy(path)
+                raise
+            await self._drop_copy(path)
+
+    async def _send_copy(self, prepared: Any, path: Path) -> None:
+        """Make one copy, for all who ask while it is fresh."""
+        self._sending = prepared.meta
+        try:
+            await asyncio.to_thread(prepared, path)
+        except StorageError as error:
+            self._give_up(error)
+            await asyncio.sleep(RETRY_S)
+            return
+        while self._wanted:
+            node = next(iter(self._wanted))
+            del self._wanted[node]
+            await self._send(node, prepared.meta, path)
+
+    async def _drop_copy(self, path: Path) -> None:
+        """To the end, even if the node stops meanwhile; the next copy has the same name."""
+        try:
+            await asyncio.shield(_remove(path))
+        finally:
+            self._sending = None
 
     def _give_up(self, error: StorageError) -> None:
         """No copy could be written. The followers ask again; a leader that has room for its log need not stop for it."""

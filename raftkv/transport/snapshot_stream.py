@@ -113,7 +113,7 @@ async def receive_snapshot(
         await _receive_data(chunks, file)
         await asyncio.to_thread(_sync_and_close, file)
         await asyncio.to_thread(verify, path)
-    except BaseException:
+    except (Exception, asyncio.CancelledError):
         # Closing waits for a write that hangs, and a large file takes its time to be removed. Neither is left undone if gRPC
         # cancels again, as it may.
         await asyncio.shield(asyncio.to_thread(_discard, file, path))
