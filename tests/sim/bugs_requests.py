@@ -32,7 +32,7 @@ def read_before_the_first_commit_of_the_term(plant: Planter) -> None:
     plant(Leader, "_add_read", lambda self, state, read: self._reads.add(read, state.log.commit_index))
 
 
-@bug(27, seed=117)
+@bug(27, seed=193)
 def older_heartbeats_confirm_a_read(plant: Planter) -> None:
     original = Leader._confirm_reads
 
