@@ -27,7 +27,7 @@ from raftkv.errors import (
     NotFound,
 )
 from raftkv.mvcc.allowance import Allowance
-from raftkv.mvcc.reading import SLICE_KEYS, select, select_slices
+from raftkv.mvcc.reading import select
 from raftkv.mvcc.schema import KEY_BYTES_MAX, VERSION
 from raftkv.mvcc.store import Store
 from raftkv.pb import mvcc_pb2, rpc_pb2
@@ -83,24 +83,25 @@ def _bad_key(key: bytes) -> InvalidArgument:
 
 
 def delete_range(
-    store: Store, request: rpc_pb2.DeleteRangeRequest, *, wanted: bool
+    store: Store, request: rpc_pb2.DeleteRangeRequest, *, wanted: bool, answers: Allowance | None = None
 ) -> rpc_pb2.DeleteRangeResponse | None:
     """Deletes nothing, and then makes no revision, when the range is empty.
 
     Raises:
         ResourceExhausted: the keys are deleted, and what they held is too large for an answer (`allowance`).
     """
-    allowance = Allowance()
-    response = _delete_range(store, request, wanted, allowance)
+    answers = answers or Allowance()
+    response = _delete_range(store, request, wanted, answers)
     revision = store.end_write()
+    if response is not None and request.prev_kv:
+        answers.check_answer()
     if response is not None:
-        allowance.check_answer()
         response.header.revision = revision
     return response
 
 
 def _delete_range(
-    store: Store, request: rpc_pb2.DeleteRangeRequest, wanted: bool, allowance: Allowance
+    store: Store, request: rpc_pb2.DeleteRangeRequest, wanted: bool, answers: Allowance
 ) -> rpc_pb2.DeleteRangeResponse | None:
     store.operation_counts.deletes += 1
     found = select(store, request.key, request.range_end, store.read_revision)
@@ -108,7 +109,7 @@ def _delete_range(
     if response is not None and request.prev_kv:
         for _, packed in found:
             stored = store.value(packed)
-            if not allowance.spend(1, len(stored)):
+            if not answers.has_room(len(stored)):
                 break
             response.prev_kvs.append(_parse_key_value(stored))
     for key, packed in found:
@@ -127,25 +128,32 @@ class _Plan:
     steps: list[rpc_pb2.RequestOp | _Plan]
 
 
-def txn(store: Store, request: rpc_pb2.TxnRequest, *, wanted: bool) -> rpc_pb2.TxnResponse | None:
+def txn(
+    store: Store,
+    request: rpc_pb2.TxnRequest,
+    *,
+    wanted: bool,
+    compares: Allowance | None = None,
+    answers: Allowance | None = None,
+) -> rpc_pb2.TxnResponse | None:
     """All changes of a txn are one revision; reads in it see the changes made before them.
 
     Raises:
-        InvalidArgument, NotFound: a put on the branch taken cannot be done.
+        InvalidArgument, NotFound: a put on the branch taken cannot be done, or the compares look at too much.
         Compacted, FutureRevision: a range on it asks for such a revision.
         ResourceExhausted: it was carried out, and its answer is too large to be given (`allowance`).
     """
-    compares = Allowance()
-    plan = _plan(store, request, compares)
+    plan = _plan(store, request, compares or Allowance())
     _check_puts(store, plan)
     _check_ranges(store, plan)
     store.operation_counts.txns += _operation_count(plan) > 1
     response = rpc_pb2.TxnResponse() if wanted else None
-    answers = Allowance()
-    _run(store, plan, response, answers)
+    answers = answers or Allowance()
+    is_whole = _run(store, plan, response, answers)
     revision = store.end_write()
-    if response is not None:
+    if not is_whole:
         answers.check_answer()
+    if response is not None:
         response.header.revision = revision
     return response
 
@@ -205,31 +213,38 @@ def _check_ranges(store: Store, plan: _Plan) -> None:
                 raise Compacted(COMPACTED)
 
 
-def _run(store: Store, plan: _Plan, response: rpc_pb2.TxnResponse | None, allowance: Allowance) -> None:
-    """Carry a checked plan out. Nested TxnResponses have a header, and nothing in it: etcd's way."""
+def _run(store: Store, plan: _Plan, response: rpc_pb2.TxnResponse | None, answers: Allowance) -> bool:
+    """Carry a checked plan out. Nested TxnResponses have a header, and nothing in it: etcd's way.
+
+    False: something that was read did not fit into the answer.
+    """
     if response is not None:
         response.succeeded = plan.succeeded
         response.header.SetInParent()
     wanted = response is not None
+    is_whole = True
     for step in plan.steps:
         answer = rpc_pb2.ResponseOp() if response is None else response.responses.add()
         if isinstance(step, _Plan):
-            _run(store, step, answer.response_txn if wanted else None, allowance)
+            is_whole &= _run(store, step, answer.response_txn if wanted else None, answers)
             continue
         match step.WhichOneof("request"):
             case "request_range":
-                if wanted and not allowance.is_spent:
-                    answer.response_range.MergeFromString(allowance.read(store, step.request_range))
+                if wanted and not answers.is_spent:
+                    answer.response_range.MergeFromString(answers.read(store, step.request_range))
+                is_whole &= not (wanted and answers.is_spent)
             case "request_put":
                 if (put_response := _put_in_txn(store, step.request_put, wanted)) is not None:
                     answer.response_put.CopyFrom(put_response)
             case "request_delete_range":
-                delete_response = _delete_range(store, step.request_delete_range, wanted, allowance)
+                delete_response = _delete_range(store, step.request_delete_range, wanted, answers)
+                is_whole &= not (wanted and step.request_delete_range.prev_kv and answers.is_spent)
                 if delete_response is not None:
                     delete_response.header.revision = store.read_revision
                     answer.response_delete_range.CopyFrom(delete_response)
             case _:
                 pass  # Nothing asked for, nothing answered.
+    return is_whole
 
 
 def _put_in_txn(store: Store, request: rpc_pb2.PutRequest, wanted: bool) -> rpc_pb2.PutResponse | None:
@@ -252,9 +267,7 @@ Compare = rpc_pb2.Compare
 def _holds(store: Store, compare: rpc_pb2.Compare, allowance: Allowance) -> bool:
     """Whether a comparison holds for every key in its range; a key that does not exist has 0 everywhere, and no value."""
     is_empty = True
-    for found in select_slices(store, compare.key, compare.range_end, store.revision, SLICE_KEYS):
-        allowance.spend(SLICE_KEYS if compare.range_end else 1, 0)
-        allowance.check_compares()
+    for found in allowance.compared(store, compare):
         is_empty = is_empty and not found
         if compare.target == Compare.VALUE:
             if not all(_compare_value(compare, store.value(packed)) for _, packed in found):

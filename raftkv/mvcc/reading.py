@@ -38,6 +38,8 @@ _unpack_version = VERSION.unpack
 Found = tuple[bytes, bytes]
 """A user key and the packed version of it that a read sees."""
 
+Looked = Callable[[int], object] | None
+
 RangeRequest = rpc_pb2.RangeRequest
 
 
@@ -54,12 +56,13 @@ def read_range(store: Store, request: RangeRequest) -> bytes:
 
 
 def read_range_slices(
-    store: Store, request: RangeRequest, *, slice_keys: int = SLICE_KEYS, pin: bool = True
+    store: Store, request: RangeRequest, *, slice_keys: int = SLICE_KEYS, pin: bool = True, looked: Looked = None
 ) -> Iterator[bytes]:
     """The same bytes in pieces, some of them empty: each costs about `slice_keys` keys, or a megabyte, of work.
 
     Between two pieces the store may be written, committed and compacted: the revision is fixed when this is called, and
-    what it needs is kept from physical removal until the iterator ends or is closed.
+    what it needs is kept from physical removal until the iterator ends or is closed. `looked` is called with the number of
+    keys looked at, slice by slice; those that are deleted count.
 
     Raises:
         Compacted, FutureRevision: at once. From the iterator only Compacted, when another state was installed meanwhile.
@@ -67,7 +70,8 @@ def read_range_slices(
     store.operation_counts.ranges += 1
     present = store.read_revision
     revision = store.resolve(request.revision)
-    pieces = _range_pieces(store, request, revision, present, slice_keys)
+    slices = select_slices(store, request.key, request.range_end, revision, slice_keys, looked)
+    pieces = _range_pieces(store, request, slices, present, slice_keys)
     return _pinned(store, revision, pieces) if pin else pieces
 
 
@@ -76,9 +80,13 @@ def select(store: Store, key: bytes, range_end: bytes, revision: int) -> list[Fo
     return [found for piece in select_slices(store, key, range_end, revision, SLICE_KEYS) for found in piece]
 
 
-def select_slices(store: Store, key: bytes, range_end: bytes, revision: int, slice_keys: int) -> Iterator[list[Found]]:
+def select_slices(
+    store: Store, key: bytes, range_end: bytes, revision: int, slice_keys: int, looked: Looked = None
+) -> Iterator[list[Found]]:
     """As `select`, in lists made from at most `slice_keys` keys each; the store may be changed in between."""
     if not range_end:
+        if looked is not None:
+            looked(1)
         packed = store.version_at(key, revision)
         if packed is not None:
             yield [(key, packed)]
@@ -88,7 +96,9 @@ def select_slices(store: Store, key: bytes, range_end: bytes, revision: int, sli
     start = key[:KEY_BYTES_MAX]
     is_after = len(key) > KEY_BYTES_MAX
     while True:
-        found, last = _select_slice(store, start, is_after, end, revision, slice_keys)
+        found, last, count = _select_slice(store, start, is_after, end, revision, slice_keys)
+        if looked is not None:
+            looked(count)
         yield found
         if last is None:
             return
@@ -97,8 +107,8 @@ def select_slices(store: Store, key: bytes, range_end: bytes, revision: int, sli
 
 def _select_slice(
     store: Store, start: bytes, is_after: bool, end: bytes | None, revision: int, keys: int
-) -> tuple[list[Found], bytes | None]:
-    """One slice from `start` (or behind it), and the last key looked at, or None when the range is at its end."""
+) -> tuple[list[Found], bytes | None, int]:
+    """One slice from `start` (or behind it), the last key looked at, or None when the range is at its end, and how many were."""
     store.begin()
     cursor = store.index_cursor
     is_found = cursor.set_range(start) if start else cursor.first()
@@ -107,13 +117,13 @@ def _select_slice(
     found: list[Found] = []
     next_key, item, last_dup = cursor.next_nodup, cursor.item, cursor.last_dup
     key = start
-    for _ in range(keys):
+    for count in range(keys):
         if not is_found:
-            return found, None
+            return found, None, count
         last_dup()
         key, packed = item()
         if end is not None and key >= end:
-            return found, None
+            return found, None, count + 1
         version = _unpack_version(packed)
         if version[0] > revision:
             older = store.version_under_cursor(key, revision)
@@ -122,7 +132,7 @@ def _select_slice(
         elif version[3]:
             found.append((key, packed))
         is_found = next_key()
-    return found, key
+    return found, key, keys
 
 
 # --- one key ----------------------------------------------------------------------------------------------------------
@@ -170,9 +180,10 @@ def _pinned(store: Store, revision: int, pieces: Iterator[bytes]) -> Iterator[by
                 raise Compacted(COMPACTED)
 
 
-def _range_pieces(store: Store, request: RangeRequest, revision: int, present: int, slice_keys: int) -> Iterator[bytes]:
+def _range_pieces(
+    store: Store, request: RangeRequest, slices: Iterator[list[Found]], present: int, slice_keys: int
+) -> Iterator[bytes]:
     """The pieces of an answer: values, slice by slice, and at the end header, `more` and `count`."""
-    slices = select_slices(store, request.key, request.range_end, revision, slice_keys)
     limit = max(request.limit, 0)
     count = 0
     matched = 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from raftkv.errors import CorruptionError, RequestError
 from raftkv.lease import commands as lease_commands
 from raftkv.mvcc import commands
+from raftkv.mvcc.allowance import Allowance
 from raftkv.mvcc.reading import read_range
 from raftkv.mvcc.store import Store
 from raftkv.pb import rpc_pb2, store_pb2
@@ -42,9 +43,18 @@ class AppliedBatch:
 
 
 def apply_command(
-    store: Store, command: store_pb2.Command, operation: str | None, wanted: bool, entry_term: int
+    store: Store,
+    command: store_pb2.Command,
+    operation: str | None,
+    wanted: bool,
+    entry_term: int,
+    *,
+    compares: Allowance,
+    answers: Allowance,
 ) -> Answer | None:
     """Apply one command that concerns the store alone, of kind `operation`. None if no answer is wanted, perhaps.
+
+    `compares` is what is left for the compares of txns, equal on all nodes; `answers` for answers, equal where they are kept.
 
     Raises:
         CorruptionError: a newer version's command; skipping it would let this node's state drift from the others'.
@@ -54,9 +64,9 @@ def apply_command(
             case "put":
                 return commands.put(store, command.put, wanted=wanted)
             case "delete_range":
-                return commands.delete_range(store, command.delete_range, wanted=wanted)
+                return commands.delete_range(store, command.delete_range, wanted=wanted, answers=answers)
             case "txn":
-                return commands.txn(store, command.txn, wanted=wanted)
+                return commands.txn(store, command.txn, wanted=wanted, compares=compares, answers=answers)
             case "compaction":
                 return commands.compact(store, command.compaction, wanted=wanted)
             case "range":

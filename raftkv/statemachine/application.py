@@ -10,6 +10,7 @@ from collections.abc import Callable
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import SESSION_EXPIRED, CorruptionError, RequestError, SessionExpired
+from raftkv.mvcc.allowance import Allowances
 from raftkv.mvcc.schema import KEY_BYTES_MAX
 from raftkv.mvcc.store import Store
 from raftkv.pb import rpc_pb2, store_pb2
@@ -69,6 +70,7 @@ class Application:
             self._apply_plain_put,
         )
         is_wanted = wanted == (origin, incarnation)
+        allowances = Allowances()
         answers: list[Answer] = []
         physical_revision = 0
         for command in operations:
@@ -76,7 +78,7 @@ class Application:
                 if is_wanted:
                     answers.append(rpc_pb2.PutResponse(header=rpc_pb2.ResponseHeader(revision=revision)))
                 continue
-            answer = apply_command(store, command, is_wanted, term)
+            answer = apply_command(store, command, is_wanted, term, allowances)
             if is_wanted:
                 answers.append(_need(answer))
                 if isinstance(answer, rpc_pb2.CompactionResponse) and command.compaction.physical:
@@ -105,10 +107,12 @@ class Application:
         session.answers[sequence] = (check_of_put(key, value), revision)
         return revision
 
-    def _apply_command(self, store: Store, command: store_pb2.Command, wanted: bool, term: int) -> Answer | None:
+    def _apply_command(
+        self, store: Store, command: store_pb2.Command, wanted: bool, term: int, allowances: Allowances
+    ) -> Answer | None:
         operation = command.WhichOneof("operation")
         if command.session and operation in _ONCE:
-            return self._apply_once(store, command, operation, term)
+            return self._apply_once(store, command, operation, term, allowances)
         match operation:
             case "publish":
                 return self._answer_members(published(self.records.table, command.publish))
@@ -120,12 +124,16 @@ class Application:
                 self.records.alarms, answer_to_alarm = alarms.changed(self.records.alarms, command.alarm)
                 alarms.write(store, self.records.alarms)
                 return answer_to_alarm
-        answer = apply_command(store, command, operation, wanted, term)
+        answer = apply_command(
+            store, command, operation, wanted, term, compares=allowances.compares, answers=allowances.given
+        )
         if operation == "clock_advance":
             self.records.sessions.expire(store.leases.clock_ms)
         return answer
 
-    def _apply_once(self, store: Store, command: store_pb2.Command, operation: str, term: int) -> Answer:
+    def _apply_once(
+        self, store: Store, command: store_pb2.Command, operation: str, term: int, allowances: Allowances
+    ) -> Answer:
         """A write of a session. Its answer is kept on every node: the next copy may come to any of them."""
         sessions = self.records.sessions
         session = sessions.used(command.session, store.leases.clock_ms)
@@ -135,7 +143,8 @@ class Application:
             sessions.settle(session, below)
         if not session.is_new(command.sequence):
             return session.answer_again(command)
-        answer = _need(apply_command(store, command, operation, True, term))
+        compares, answers = allowances.compares, allowances.kept
+        answer = _need(apply_command(store, command, operation, True, term, compares=compares, answers=answers))
         sessions.keep(session, command, answer)
         return answer
 

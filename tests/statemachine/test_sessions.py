@@ -19,6 +19,7 @@ from raftkv.errors import (
     RequestError,
     SessionExpired,
 )
+from raftkv.mvcc import allowance
 from raftkv.pb import rpc_pb2 as rpc
 from raftkv.pb import store_pb2
 from raftkv.statemachine import StateMachine, sessions
@@ -319,3 +320,27 @@ def test_all_sessions_share_the_room_for_answers(tmp_path: Path, monkeypatch: py
     later = numbered(gets(b"a"), two, 2)
     assert apply(machine, later) == apply(machine, later), "what was settled made room"
     machine.close()
+
+
+def test_answers_that_are_kept_do_not_depend_on_who_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One node makes the answers of a batch, all make those that are kept: what fits must be the same on all."""
+    monkeypatch.setattr(allowance, "BYTES_MAX", 3_000)
+    answering, other = open_machine(tmp_path / "answering"), open_machine(tmp_path / "other")
+    for machine in (answering, other):
+        session = opened(machine)
+        apply(machine, put(b"a", b"x" * 2_000))
+    commands = [gets(b"a"), numbered(gets(b"a"), session, 1), gets(b"a"), put(b"b"), numbered(gets(b"a"), session, 2)]
+
+    answers = apply(answering, *commands)
+    other.apply([batch(other.applied_index + 1, *commands, origin=9)])
+
+    too_large = [isinstance(answer, RequestError) for answer in answers]
+    assert too_large == [False, False, True, False, True]
+    assert (answering.revision, answering.hash_kv()) == (other.revision, other.hash_kv())
+    for sequence in (1, 2):
+        again = numbered(gets(b"a"), session, sequence)
+        assert str(apply(answering, again)) == str(apply(other, again))
+    answering.close()
+    other.close()
