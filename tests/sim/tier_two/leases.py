@@ -99,6 +99,8 @@ class LeaseOwners:
         rng = self._rng
         while self.is_active:
             await asyncio.sleep(rng.random() * 0.1)
+            if not self.is_active:
+                return
             lease = rng.randrange(1, ID_MAX)
             if not await self._grant(lease):
                 continue

@@ -139,7 +139,10 @@ class Run(Scenario):
     def _stay_quiet(self) -> None:
         """Nobody renews a lease any more: first all of them end, and then no time passes by the log either."""
         if self.leasing.owners:
-            self.world.run_until(self.world.now + TTL + OUTLIVES, lambda: not self.leases.alive)
+            owners = self.owners.tasks
+            self.world.run_until(
+                self.world.now + TTL + OUTLIVES, lambda: not self.leases.alive and all(owner.done() for owner in owners)
+            )
             if self.leases.alive:
                 raise Violation("no lease outlives its owner", f"{len(self.leases.alive)} live on")
         super()._stay_quiet()
