@@ -6,8 +6,12 @@ What may not live here: what is done about them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from raftkv.errors import ConfigError
+
+OPERATIONS_MAX: Final = 4096
+"""A server refuses a Batch call with more commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +21,7 @@ class Limits:
     Attributes:
         flights_max: Batch calls in flight. More than a few only make the batches smaller.
         unary_flights_max: other RPCs in flight, all there is with a server that does not know Batch.
-        operations_max: operations in one Batch call.
+        operations_max: operations in one Batch call; 4096 at most, for a server takes no more.
         bytes_max: of the requests in one Batch call; a larger operation travels alone. Below the server's 1.5 MiB.
         queue_operations_max: operations that wait before callers have to wait for room.
         queue_bytes_max: bytes of such operations.
@@ -38,3 +42,5 @@ class Limits:
         for name in self.__slots__:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be greater than 0")
+        if self.operations_max > OPERATIONS_MAX:
+            raise ConfigError(f"operations_max is {self.operations_max}; a server takes {OPERATIONS_MAX} at most")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from raftkv.errors import STOPPED, Code, Outcome, RequestError, Unavailable
+from raftkv.errors import STOPPED, Code, InvalidArgument, Outcome, RequestError, Unavailable
 from raftkv.node import Node
+from raftkv.node.proposals import BATCH_COMMANDS_MAX
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.limits import Limits
 from raftkv.server.ranges import RangeReading
@@ -18,6 +19,7 @@ from raftkv.server.services import Serve, answered, header, parsed
 from raftkv.statemachine import StateMachine
 
 BATCH_PATH = "/raftkv.store.Store/Batch"
+TOO_MANY_COMMANDS = f"raftkv: too many commands in one batch: more than {BATCH_COMMANDS_MAX}"
 QUIET_S = 0.05
 SEND_AWAY_MAX_S = 0.4
 
@@ -47,7 +49,12 @@ class StoreService:
             await asyncio.sleep(left_s)
 
     async def batch(self, raw: bytes, hold_s: float) -> store_pb2.BatchResponse:
-        """Carry out a batch, its operations each for itself."""
+        """Carry out a batch, its operations each for itself.
+
+        Raises:
+            InvalidArgument: it has more than BATCH_COMMANDS_MAX commands; none was carried out. They would be one entry of the
+                log, which every node applies in one go, deaf to everybody else.
+        """
         if self._sends_away:
             self._asked_at = asyncio.get_running_loop().time()
             raise Unavailable(STOPPED, outcome=Outcome.NOT_APPLIED)
@@ -122,7 +129,15 @@ class StoreService:
 
 def _parse(raw: bytes) -> store_pb2.BatchRequest:
     # The bytes end up beside the proposal's own fields: a field that BatchRequest does not have must not become one of them.
-    return parsed(store_pb2.BatchRequest.FromString, raw)
+    return parsed(_not_too_many, raw)
+
+
+def _not_too_many(raw: bytes) -> store_pb2.BatchRequest:
+    """Counted before anything else is done with the commands: two bytes are one."""
+    request = store_pb2.BatchRequest.FromString(raw)
+    if len(request.commands) > BATCH_COMMANDS_MAX:
+        raise InvalidArgument(TOO_MANY_COMMANDS)
+    return request
 
 
 def _ranges(machine: StateMachine, requests: list[rpc_pb2.RangeRequest]) -> list[Any]:
