@@ -258,6 +258,9 @@ TOO_MANY_SESSIONS = "raftkv: too many sessions"
 ANSWER_TOO_LARGE = "raftkv: what the request writes was written; its answer, of more than {size} MiB, cannot be given"
 ANSWER_NOT_KEPT = "raftkv: the write was made; its answer was too large to be kept for asking again"
 COMPARES_TOO_MUCH = "raftkv: the compares of the txn look at more than {keys:,} keys"
+BATCH_ANSWERS_TOO_LARGE = (
+    "raftkv: the answers to one batch are too large together: ask for fewer at a time, or for each by itself"
+)
 KEY_TOO_LONG = "etcdserver: key is longer than {limit} bytes, the limit of raftkv's storage engine"
 
 _CLASS_BY_CODE: dict[Code, type[RequestError]] = {

@@ -30,7 +30,15 @@ from raftkv.client.pool import Pool
 from raftkv.client.queue import NEVER, Queue
 from raftkv.client.session import Session
 from raftkv.client.watch_pool import WatchPool
-from raftkv.errors import SESSION_EXPIRED, Cancelled, Code, DeadlineExceeded, Outcome, Unavailable
+from raftkv.errors import (
+    BATCH_ANSWERS_TOO_LARGE,
+    SESSION_EXPIRED,
+    Cancelled,
+    Code,
+    DeadlineExceeded,
+    Outcome,
+    Unavailable,
+)
 from raftkv.pb import store_pb2
 
 T = TypeVar("T")
@@ -324,15 +332,23 @@ class Engine:
         if session is not None:
             session.used()
         again: list[Operation[Any]] = []
+        too_large: list[Operation[Any]] = []
         for operation, answer in zip(operations, answers, strict=True):
             result = answer.WhichOneof("result")
             if result == operation.kind.name:
                 operation.settle(getattr(answer, result))
             elif not operation.waiter.done():
                 failure = self._failure_in(answer, result)
+                if failure.message == BATCH_ANSWERS_TOO_LARGE and not flight.has_moved(operation):
+                    operation.alone = (
+                        True  # There was no room for it beside the others: by itself it may have any length.
+                    )
+                    too_large.append(operation)
+                    continue
                 if self._is_to_go_again(flight, operation, failure):
                     again.append(operation)
                 self._trouble = f"{flight.connection.address}: {failure.message}"
+        self._queue.put_back(too_large)
         if again:
             self._leave(flight.connection)
             self._queue.put_back(again)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
+from raftkv.errors import BATCH_ANSWERS_TOO_LARGE, ResourceExhausted
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2
 from raftkv.statemachine import StateMachine
@@ -18,28 +18,65 @@ SLICES_AT_ONCE = 3
 """What the first turn reads: most ranges end within it and cost no further hop."""
 
 
-class RangeReading:
-    """One range on its way. `begin` on the state machine's thread, then `finish` on the loop.
+class AnswerRoom:
+    """How many bytes the answers to one call may have together. Used on the state machine's thread alone.
 
-    Raises (`begin`):
-        Compacted, FutureRevision.
+    From the first answer that does not fit on none does: a node should not go on reading what it cannot send.
     """
 
-    def __init__(self, machine: StateMachine, request: rpc_pb2.RangeRequest) -> None:
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_left = bytes_max
+        self._is_spent = False
+
+    def check(self) -> None:
+        """Raises ResourceExhausted: there is no room for any further answer."""
+        if self._is_spent:
+            raise ResourceExhausted(BATCH_ANSWERS_TOO_LARGE)
+
+    def take(self, size: int) -> None:
+        """Raises ResourceExhausted: there is no room for these bytes."""
+        self._is_spent |= size > self._bytes_left
+        self.check()
+        self._bytes_left -= size
+
+
+class RangeReading:
+    """One range on its way. Made on the state machine's thread, then `finish` on the loop.
+
+    Raises:
+        Compacted, FutureRevision.
+        ResourceExhausted: there is no room for the answer.
+    """
+
+    def __init__(self, machine: StateMachine, request: rpc_pb2.RangeRequest, room: AnswerRoom | None = None) -> None:
+        """`room`: what the answer shares with others; None: it may have any length, as by etcd."""
+        self._room = room
+        self._parts: list[bytes] = []
         self._rest: Iterator[bytes] | None = None
-        if request.range_end:
-            self._rest = machine.range_slices(request)
-            self._parts = list(islice(self._rest, SLICES_AT_ONCE))
-            if len(self._parts) < SLICES_AT_ONCE:
-                self._rest = None
-        else:
-            self._parts = [machine.range_bytes(request)]
+        if room is not None:
+            room.check()
+        if not request.range_end:
+            self._add(machine.range_bytes(request))
+            return
+        self._rest = machine.range_slices(request)
+        try:
+            while self._rest is not None and len(self._parts) < SLICES_AT_ONCE:
+                self._next_slice(machine)
+        except ResourceExhausted:
+            self._close()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes that were read so far."""
+        return sum(map(len, self._parts))
 
     async def finish(self, node: Node, hold_s: float) -> bytes:
         """The serialized response; of its header only the revision is set.
 
         Raises:
             Compacted: another state was installed meanwhile.
+            ResourceExhausted: there is no room for the rest.
             Unavailable, DeadlineExceeded: the node stopped, or time ran out.
         """
         deadline = asyncio.get_running_loop().time() + hold_s
@@ -58,7 +95,12 @@ class RangeReading:
         if part is None:
             self._rest = None
         else:
-            self._parts.append(part)
+            self._add(part)
+
+    def _add(self, part: bytes) -> None:
+        if self._room is not None:
+            self._room.take(len(part))
+        self._parts.append(part)
 
     def _close(self) -> None:
         rest: Any = self._rest

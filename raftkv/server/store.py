@@ -1,12 +1,13 @@
 """raftkv's own service: many callers' operations in one call, answered together.
 
-The writes of a batch enter the log as they came; the reads share one ReadIndex round. Operations of one batch are concurrent
+The writes of a batch enter the log as they came; the reads share one ReadIndex round, and room for their answers. Operations of one batch are concurrent
 with each other, as those of different callers are: a caller that wants order waits for the first answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from raftkv.errors import STOPPED, Code, InvalidArgument, Outcome, RequestError, Unavailable
@@ -14,12 +15,18 @@ from raftkv.node import Node
 from raftkv.node.proposals import BATCH_COMMANDS_MAX
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.limits import Limits
-from raftkv.server.ranges import RangeReading
+from raftkv.server.ranges import AnswerRoom, RangeReading
 from raftkv.server.services import Serve, answered, header, parsed
 from raftkv.statemachine import StateMachine
 
 BATCH_PATH = "/raftkv.store.Store/Batch"
 TOO_MANY_COMMANDS = f"raftkv: too many commands in one batch: more than {BATCH_COMMANDS_MAX}"
+ANSWERS_BYTES_MAX = 64 * 1024 * 1024
+"""Of what the ranges of one batch answer, together. A few bytes ask for a megabyte, and a batch may ask for it thousands of times."""
+JOB_GETS_MAX = 256
+"""Reads done in one go on the state machine's thread, before others get their turn. A range counts for many."""
+JOB_GETS_PER_RANGE = 64
+JOB_BYTES = 1024 * 1024
 QUIET_S = 0.05
 SEND_AWAY_MAX_S = 0.4
 
@@ -73,10 +80,12 @@ class StoreService:
                 (local_reads if command.range.serializable else reads).append(position)
             else:
                 writes.append(position)
+        deadline = asyncio.get_running_loop().time() + hold_s
+        room = AnswerRoom(ANSWERS_BYTES_MAX)
         await asyncio.gather(
             self._write(request, writes, answers, hold_s),
-            self._read(request, reads, answers, hold_s, self._node.read),
-            self._read(request, local_reads, answers, hold_s, self._node.read_local),
+            self._read(request, reads, answers, deadline, room, self._node.read),
+            self._read(request, local_reads, answers, deadline, room, self._node.read_local),
         )
         return _respond(self._node, request, answers)
 
@@ -106,17 +115,30 @@ class StoreService:
             answers[position] = result
 
     async def _read(
-        self, request: store_pb2.BatchRequest, positions: list[int], answers: list[Any], hold_s: float, read: Any
+        self,
+        request: store_pb2.BatchRequest,
+        positions: list[int],
+        answers: list[Any],
+        deadline: float,
+        room: AnswerRoom,
+        read: Any,
     ) -> None:
-        if not positions:
-            return
-        ranges = [request.commands[position].range for position in positions]
-        try:
-            readings = await read(lambda machine: _ranges(machine, ranges), timeout_s=hold_s)
-        except RequestError as error:
-            readings = [error] * len(positions)
-        for position, reading in zip(positions, readings, strict=True):
-            answers[position] = await self._finish(reading, hold_s)
+        """Answer the ranges in their order, some at a time, each to its end before the next are begun.
+
+        Only the first go by `read`: what was confirmed for them holds for the others, as the state has only moved on since.
+        """
+        loop = asyncio.get_running_loop()
+        while positions:
+            ranges = [request.commands[position].range for position in positions[:JOB_GETS_MAX]]
+            try:
+                job = partial(_ranges, requests=ranges, room=room)
+                readings = await read(job, timeout_s=max(0.0, deadline - loop.time()))
+            except RequestError as error:
+                readings = [error] * len(positions)
+            for position, reading in zip(positions, readings, strict=False):
+                answers[position] = await self._finish(reading, max(0.0, deadline - loop.time()))
+            positions = positions[len(readings) :]
+            read = self._node.read_local
 
     async def _finish(self, reading: RangeReading | RequestError, hold_s: float) -> bytes | RequestError:
         if isinstance(reading, RequestError):
@@ -140,12 +162,21 @@ def _not_too_many(raw: bytes) -> store_pb2.BatchRequest:
     return request
 
 
-def _ranges(machine: StateMachine, requests: list[rpc_pb2.RangeRequest]) -> list[Any]:
-    """On the state machine's thread: each range as far as it was read in one go, or RequestError."""
+def _ranges(machine: StateMachine, requests: list[rpc_pb2.RangeRequest], room: AnswerRoom) -> list[Any]:
+    """On the state machine's thread: the first of the ranges, each as far as it was read in one go, or RequestError.
+
+    How many they are follows from what they cost; at least one.
+    """
     results: list[Any] = []
+    gets = size = 0
     for request in requests:
+        if gets >= JOB_GETS_MAX or size >= JOB_BYTES:
+            break
+        gets += JOB_GETS_PER_RANGE if request.range_end else 1
         try:
-            results.append(RangeReading(machine, request))
+            reading = RangeReading(machine, request, room)
+            size += reading.size
+            results.append(reading)
         except RequestError as error:
             results.append(error)
     return results

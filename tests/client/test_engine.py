@@ -10,6 +10,7 @@ import pytest
 
 import raftkv
 from raftkv import Limits, Outcome
+from raftkv.errors import BATCH_ANSWERS_TOO_LARGE
 from tests.client.fakes import FakeStore, failure
 from tests.support import eventually
 
@@ -122,6 +123,21 @@ async def test_every_operation_of_a_batch_gets_its_own_answer(store: FakeStore) 
     assert isinstance(item, raftkv.KeyValue)
     assert isinstance(txn, raftkv.TxnResult)
     assert isinstance(gone, raftkv.DeleteResult)
+
+
+async def test_a_read_whose_answer_had_no_room_beside_others_is_asked_for_by_itself(store: FakeStore) -> None:
+    store.on_command = lambda command: (
+        failure(8, BATCH_ANSWERS_TOO_LARGE, not_applied=True) if command.range.key == b"large" else None
+    )
+    async with raftkv.aio.connect(store.address) as kv:
+        await kv.put("large", "v")
+        large, small = await asyncio.gather(kv.get("large"), kv.get("small"))
+        await kv.put("after", "v")
+
+    assert large is not None
+    assert large.value == b"v"
+    assert small is None
+    assert (store.unary, store.batches) == (1, [1, 2, 1])
 
 
 async def test_a_server_without_batch_gets_plain_calls_from_then_on(new_store: NewStore) -> None:
