@@ -5,6 +5,7 @@ What may not live here: raising alarms by ourselves (`space`, `corruption`), and
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class MaintenanceService:
     def __init__(self, node: Node, snapshot_dir: Path) -> None:
         self._node = node
         self._snapshots = SnapshotStreams(node, snapshot_dir)
+        self._defragmenting: asyncio.Task[None] | None = None
 
     def methods(self) -> dict[str, Serve]:
         return {
@@ -85,11 +87,27 @@ class MaintenanceService:
     async def defragment(self, _request: rpc_pb2.DefragmentRequest, _hold_s: float) -> rpc_pb2.DefragmentResponse:
         """Give this node's free pages back to its file system. Without a header, as by etcd.
 
-        Nothing is applied or read here meanwhile. A leader hands over first, if another member can lead.
+        Nothing is applied or read here meanwhile. A leader hands over first, if another member can lead. One is under way at a
+        time, and goes on when nobody waits for it any more: who asks meanwhile gets its result. Calls that were given up would
+        else be carried out one after the other.
         """
+        task = self._defragmenting
+        if task is None:
+            task = self._defragmenting = asyncio.create_task(self._defragment(), name="raftkv-defragment")
+            task.add_done_callback(self._defragmented)
+        await asyncio.wait([task])  # Not for itself: a caller that goes takes nothing along.
+        task.result()
+        return rpc_pb2.DefragmentResponse()
+
+    async def _defragment(self) -> None:
         await self._node.hand_over()
         await self._node.read_local(_defragment, timeout_s=DEFRAGMENT_S)
-        return rpc_pb2.DefragmentResponse()
+
+    def _defragmented(self, task: asyncio.Task[None]) -> None:
+        """How it ended concerns those who wait for it: perhaps nobody, which is no reason to complain."""
+        self._defragmenting = None
+        if not task.cancelled():
+            task.exception()
 
     async def hash(self, _request: rpc_pb2.HashRequest, hold_s: float) -> rpc_pb2.HashResponse:
         """The hash of what is stored now. Comparable only with this node's own, as etcd's."""
