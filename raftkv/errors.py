@@ -255,6 +255,7 @@ SESSION_SETTLED = "raftkv: the client has settled this write of its session alre
 SESSION_SHARED = "raftkv: another write has this number in the session: two clients use it"
 SESSION_FULL = "raftkv: too many writes of the session are not settled"
 TOO_MANY_SESSIONS = "raftkv: too many sessions"
+TOO_MANY_ALARMS = "raftkv: too many alarms of ids that are no members"
 ANSWER_TOO_LARGE = "raftkv: what the request writes was written; its answer, of more than {size} MiB, cannot be given"
 ANSWER_NOT_KEPT = "raftkv: the write was made; its answer was too large to be kept for asking again"
 COMPARES_TOO_MUCH = "raftkv: the compares of the txn look at more than {keys:,} keys"

@@ -121,9 +121,7 @@ class Application:
             case "open_session":
                 return self._open_session()
             case "alarm":
-                self.records.alarms, answer_to_alarm = alarms.changed(self.records.alarms, command.alarm)
-                alarms.write(store, self.records.alarms)
-                return answer_to_alarm
+                return self._change_alarms(store, command.alarm)
         answer = apply_command(
             store, command, operation, wanted, term, compares=allowances.compares, answers=allowances.given
         )
@@ -154,6 +152,14 @@ class Application:
             return session
         header = rpc_pb2.ResponseHeader(revision=self._store.revision)
         return store_pb2.OpenSessionResponse(header=header, session=session, ttl_ms=SESSION_TTL_MS)
+
+    def _change_alarms(self, store: Store, change: store_pb2.AlarmChange) -> Answer:
+        before, members = self.records.alarms, {member.ID for member in self.records.table.members}
+        after, answer = alarms.changed(before, change, members=members)
+        if after != before:
+            self.records.alarms = after
+            alarms.write(store, after)
+        return answer
 
     def _answer_members(self, table: MemberTable | RequestError) -> Answer:
         """A command that may have changed the member table."""

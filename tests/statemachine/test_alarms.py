@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from raftkv.errors import TOO_MANY_ALARMS, ResourceExhausted
 from raftkv.pb import rpc_pb2 as rpc
 from raftkv.pb import store_pb2
 from raftkv.statemachine import Alarm
-from raftkv.statemachine.alarms import changed, listed
-from tests.statemachine.support import apply, open_machine, put
+from raftkv.statemachine import alarms as module
+from raftkv.statemachine.alarms import STRANGERS_MAX, listed
+from tests.statemachine.support import BOOTSTRAP, apply, open_machine, put
 
 GET, ACTIVATE, DEACTIVATE = 0, 1, 2
-NOSPACE, CORRUPT = 1, 2
+NONE, NOSPACE, CORRUPT = 0, 1, 2
+MEMBERS = [member.ID for member in BOOTSTRAP.members]
+changed = partial(module.changed, members=MEMBERS)
 
 
 def change(action: int, member: int, kind: int, *, by_itself: bool = False) -> store_pb2.AlarmChange:
@@ -61,6 +66,31 @@ def test_alarms_survive_a_restart_and_travel_with_a_snapshot(tmp_path: Path) -> 
     assert again.alarms == other.alarms == (Alarm(NOSPACE, 2, by_itself=True),)
     again.close()
     other.close()
+
+
+def test_alarms_of_ids_that_are_no_members_have_a_bound_and_members_have_always_room(tmp_path: Path) -> None:
+    """Anybody may raise them by hand, one for each of 2^64 ids, and the table is looked through with each write."""
+    machine = open_machine(tmp_path / "state")
+    strangers = [0, *range(100, 99 + STRANGERS_MAX)]
+    raised = apply(machine, *(store_pb2.Command(alarm=change(ACTIVATE, one, NONE)) for one in strangers))
+    assert [answer.alarms[0].memberID for answer in raised] == strangers
+
+    refused, known, *of_members, ended, after = apply(
+        machine,
+        store_pb2.Command(alarm=change(ACTIVATE, 99, NOSPACE)),
+        store_pb2.Command(alarm=change(ACTIVATE, 100, NONE)),
+        *(store_pb2.Command(alarm=change(ACTIVATE, one, kind)) for one in MEMBERS for kind in (NOSPACE, CORRUPT)),
+        store_pb2.Command(alarm=change(DEACTIVATE, 0, NONE)),
+        store_pb2.Command(alarm=change(ACTIVATE, 99, NOSPACE)),
+    )
+
+    assert isinstance(refused, ResourceExhausted)
+    assert refused.message == TOO_MANY_ALARMS
+    assert known.alarms[0].memberID == 100
+    assert [answer.alarms[0].memberID for answer in of_members] == [one for one in MEMBERS for _ in range(2)]
+    assert len(ended.alarms) == len(after.alarms) == 1
+    assert len(machine.alarms) == STRANGERS_MAX + 2 * len(MEMBERS)
+    machine.close()
 
 
 def test_an_alarm_that_was_not_committed_comes_back_with_its_entry(tmp_path: Path) -> None:
