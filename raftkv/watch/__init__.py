@@ -23,8 +23,10 @@ revisions are added to the response that still waits: it gets fewer, larger ones
     interval_index   ranges that hold a key           responses   events and responses as bytes
     group            watchers of a key                outbox      what waits for one stream; budgets
     watcher          one watch, and its place         hub         all watches of a node
+    limits           how much of all that
 
-The work is done in steps of bounded size (`Hub.step`), so that ten thousand watchers of one key hold nobody up.
+The work is done in steps of bounded size (`Hub.step`), so that ten thousand watchers of one key hold nobody up. A revision is not
+divided, but no more of it is gathered for a stream than about twice what it can take.
 
 Source: the answers are etcd's (tests/server/test_watch.py asks both); its synced and unsynced groups are the model.
 
@@ -34,7 +36,8 @@ the last of a key, however far behind it is.
 
 from __future__ import annotations
 
-from raftkv.watch.hub import Hub, WatchLimits
+from raftkv.watch.hub import Hub
+from raftkv.watch.limits import WatchLimits
 from raftkv.watch.outbox import Budget, Outbox
 
 __all__ = ["Budget", "Hub", "Outbox", "WatchLimits"]

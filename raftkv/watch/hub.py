@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from raftkv.mvcc.history import Change, ChangeReader, ChangeSlice
 from raftkv.mvcc.schema import NEVER_COMPACTED
 from raftkv.pb import rpc_pb2
 from raftkv.watch import responses
 from raftkv.watch.group import WatcherGroup
-from raftkv.watch.outbox import Outbox
+from raftkv.watch.limits import WatchLimits
+from raftkv.watch.outbox import Outbox, surely_refused
 from raftkv.watch.watcher import Watcher, is_empty, watched_range
 
 DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
@@ -25,22 +25,6 @@ EMPTY_RANGE = "mvcc: watcher range is empty"
 TOO_MANY = "etcdserver: too many watches: this connection has {count}, the limit (--max-watches-per-connection)"
 REMOVALS_PER_STEP = 200
 """Taking a watcher out of a group, or moving it to another, costs some 20 µs."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WatchLimits:
-    """Bounds of a node's watches. Sizes are bytes.
-
-    `deliveries_per_step` is how many (watcher, revision) pairs one step handles, some microseconds each.
-    """
-
-    watches_per_connection: int = 20_000
-    outbox_bytes: int = 1024 * 1024
-    outboxes_bytes: int = 64 * 1024 * 1024
-    fragment_bytes: int = 2 * 1024 * 1024
-    slice_records: int = 1000
-    slice_bytes: int = 1024 * 1024
-    deliveries_per_step: int = 500
 
 
 class _Run:
@@ -315,11 +299,24 @@ class Hub:
     # Giving out -------------------------------------------------------------------------------------------------------
 
     def _give_out(self, group: WatcherGroup, changes: list[Change], found: ChangeSlice, header_revision: int) -> int:
-        """All changes of one revision to those of a group who want them; how many there were."""
+        """All changes of one revision to those of a group who want them; how many there were.
+
+        A revision may have any number of changes, and every watcher may want them all: those for whom there will be no room are
+        parked on the way, so that no more is gathered than about twice what can be taken.
+        """
         revision = changes[0].revision
         wanted: dict[Watcher, list[bytes]] = {}
         lacking: dict[Watcher, None] = {}
+        held, look_at, parked_count = 0, self._limits.events_gathered, 0
         for change in changes:
+            if held >= look_at:
+                refused = surely_refused(wanted)
+                for watcher in refused:
+                    del wanted[watcher]
+                    self._park(watcher, revision)
+                parked_count += len(refused)
+                held = sum(map(len, wanted.values()))
+                look_at = max(2 * held, self._limits.events_gathered)
             plain = full = b""
             for watcher in group.watching(change.key):
                 if revision < watcher.next_revision or not (watcher.puts if change.is_put else watcher.deletes):
@@ -332,13 +329,14 @@ class Hub:
                     lacking[watcher] = None
                     continue
                 wanted.setdefault(watcher, []).append(event)
+                held += 1
         for watcher, events in wanted.items():
             if not watcher.outbox.offer(watcher, events, header_revision):
                 self._park(watcher, revision)
         for watcher in lacking:  # It came after this slice was read: it reads the revision for itself.
             self._leave(watcher, revision)
             self._place_behind(watcher)
-        return len(wanted) + len(lacking)
+        return len(wanted) + len(lacking) + parked_count
 
     # Places -----------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ What may not live here: sockets, tasks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from raftkv.watch import responses
@@ -90,9 +90,13 @@ class Outbox:
     @property
     def is_full(self) -> bool:
         """No more events are taken."""
-        if not self._queue:
+        return self.is_full_with(0)
+
+    def is_full_with(self, size: int) -> bool:
+        """Whether no more events are taken once so many more bytes of them have been."""
+        if not self._queue and not size:
             return False
-        return self.bytes >= self._bytes_max or self._budget.bytes >= self._budget.bytes_max
+        return self.bytes + size >= self._bytes_max or self._budget.bytes + size >= self._budget.bytes_max
 
     @property
     def has_room_again(self) -> bool:
@@ -163,3 +167,20 @@ class Outbox:
     def _count(self, size: int) -> None:
         self.bytes += size
         self._budget.bytes += size
+
+
+def surely_refused(wanted: Mapping[Watcher, Sequence[bytes]]) -> list[Watcher]:
+    """Those whose outbox will not take what is wanted for them, however much more that becomes.
+
+    What is offered in this order before it, on the same stream, fills the outbox by itself.
+    """
+    refused: list[Watcher] = []
+    before: dict[Outbox, int] = {}
+    for watcher, events in wanted.items():
+        outbox = watcher.outbox
+        size = before.get(outbox, 0)
+        if outbox.is_full_with(size):
+            refused.append(watcher)
+        else:
+            before[outbox] = size + sum(map(len, events))
+    return refused

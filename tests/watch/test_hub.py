@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,8 @@ from raftkv.mvcc.compaction import compact_some
 from raftkv.mvcc.store import Store
 from raftkv.pb import rpc_pb2
 from raftkv.watch import WatchLimits
+from raftkv.watch.group import WatcherGroup
+from raftkv.watch.watcher import Watcher
 from tests.watch.support import Client, Driver
 
 SMALL = WatchLimits(
@@ -19,6 +22,7 @@ SMALL = WatchLimits(
     slice_records=4,
     slice_bytes=2000,
     deliveries_per_step=3,
+    events_gathered=3,
     fragment_bytes=100,
 )
 
@@ -311,6 +315,34 @@ def test_a_closed_stream_leaves_nothing_behind(store: Store) -> None:
 
     assert other.events(0) == driver.log
     assert (driver.hub.watch_count, driver.budget.bytes, client.take()) == (1, 0, [])
+
+
+def test_a_large_revision_costs_a_stream_that_does_not_read_no_more_than_it_can_take(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: fifty watches want 500 changes of one revision each, and there is room for one of them."""
+    driver = Driver(store, WatchLimits(outbox_bytes=4000, events_gathered=100))
+    silent = driver.open()
+    for _ in range(50):
+        driver.create(silent, b"k", b"l")
+    silent.take()
+    handled = 0
+    watching = WatcherGroup.watching
+
+    def counted(group: WatcherGroup, key: bytes) -> Iterator[Watcher]:
+        nonlocal handled
+        for watcher in watching(group, key):
+            handled += 1
+            yield watcher
+
+    monkeypatch.setattr(WatcherGroup, "watching", counted)
+    driver.put(*(b"k%03d" % number for number in range(500)))
+    driver.run()
+
+    assert handled < 3000
+    assert len(silent.outbox.parked) == 49
+    driver.settle(silent)
+    assert all(silent.events(watch_id) == driver.log for watch_id in range(50))
 
 
 def test_ten_thousand_watches_cost_an_event_what_its_own_watch_costs(driver: Driver) -> None:
