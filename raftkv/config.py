@@ -19,6 +19,10 @@ DEFAULT_CLIENT_URL = "http://127.0.0.1:2379"
 DEFAULT_PEER_URL = "http://127.0.0.1:2380"
 DEFAULT_TOKEN = "raftkv-cluster"  # noqa: S105 - a cluster's name for itself, no secret
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f\\^`{|}\ud800-\udfff]")
+"""What Go's url.Parse, and with it etcd, takes in no host; and what no UTF-8 holds."""
+NOT_IN_NAMES = re.compile(r"%(?!25|[89a-f][0-9a-f])", re.IGNORECASE)
+"""As the above, but for the zone of an IPv6 address."""
 MEBIBYTE = 1024 * 1024
 
 
@@ -28,6 +32,7 @@ def parse_url(text: str, *, flag: str) -> str:
     Raises:
         ConfigError: not a URL with a host and a port, or TLS, which raftkv does not speak yet.
     """
+    text = text.strip()
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -36,12 +41,21 @@ def parse_url(text: str, *, flag: str) -> str:
     if parts.scheme in ("https", "unixs"):
         raise ConfigError(f"{flag}: {text!r}: TLS is not supported yet; expected http://host:port")
     extras = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
-    if parts.scheme != "http" or not parts.hostname or port is None or extras:
+    is_unreadable = NOT_IN_URLS.search(text) or ("[" not in text and NOT_IN_NAMES.search(text))
+    if parts.scheme != "http" or not parts.hostname or port is None or extras or is_unreadable:
         raise ConfigError(f"{flag}: {text!r} is not of the form http://host:port")
     if port == 0:
         raise ConfigError(f"{flag}: {text!r}: a port from 1 to 65535 is needed; others must know where to dial")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"http://{host}:{port}"
+
+
+def is_url(text: str) -> bool:
+    """Whether this is a URL as `parse_url` returns them."""
+    try:
+        return parse_url(text, flag="URL") == text
+    except ConfigError:
+        return False
 
 
 def parse_urls(text: str, *, flag: str) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
+from raftkv.config import is_url
 from raftkv.errors import (
+    BAD_MEMBER_URLS,
     LEADER_CHANGED,
     LEARNER_NOT_READY,
     NOT_ENOUGH_STARTED,
@@ -24,14 +26,16 @@ from raftkv.errors import (
     UNHEALTHY,
     DeadlineExceeded,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     Outcome,
     RequestError,
     Unavailable,
+    Unimplemented,
 )
 from raftkv.node.node import Node
 from raftkv.node.transfer import move_leader
-from raftkv.pb import store_pb2
+from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft import MembershipChange, MembershipChangeRefused, NotLeader, RoleName
 from raftkv.raft.errors import LearnerNotReady
 from raftkv.raft.types import Membership, NodeId
@@ -48,6 +52,12 @@ HAND_OVER_S = 2.0
 HEALTH_WAIT_S = 1.0
 FORWARD_S = 3.0
 """A leader that has not answered by then may hang: another one is looked for, and what became of the change."""
+
+
+NEW_MEMBER_BYTES_MAX = 64 * 1024
+"""The member table is sent whole, to whoever asks."""
+NOT_NEW = "raftkv: a new member has an id, and no name and no client URLs before it has started"
+UNKNOWN_CHANGE = "raftkv: a change of the members of a kind that this version does not know"
 
 
 class Members:
@@ -112,8 +122,10 @@ class Members:
         """Carry a change out, on the leader.
 
         Raises:
+            InvalidArgument, Unimplemented: it is none that a node of this version asks for.
             NotFound, FailedPrecondition, Unavailable: as `change`; Unavailable also if this node does not lead (any more).
         """
+        change = well_formed(change)
         async with self._one_at_a_time:
             table = await self._node.read(lambda machine: machine.table, timeout_s=timeout_s)
             raft = self._node.raft
@@ -200,6 +212,26 @@ class Members:
             await asyncio.sleep(LOOK_AGAIN_S)
         if raft.commit_index < index or raft.term_at(index) != term:
             raise Unavailable(LEADER_CHANGED, outcome=Outcome.UNKNOWN)
+
+
+def well_formed(change: Change) -> Change:
+    """A change as it may stand in the log. It may have come over the peers' port, where anybody can call.
+
+    Raises:
+        InvalidArgument: a new member without an id, without URLs that every node can use, or as if it had started already.
+        Unimplemented: not a kind of change that this version knows.
+    """
+    change.DiscardUnknownFields()
+    match change.WhichOneof("change"):
+        case "add":
+            new = change.add
+            if not new.peerURLs or not all(map(is_url, new.peerURLs)) or new.ByteSize() > NEW_MEMBER_BYTES_MAX:
+                raise InvalidArgument(BAD_MEMBER_URLS)
+            if new != rpc_pb2.Member(ID=new.ID, peerURLs=new.peerURLs, isLearner=new.isLearner) or not new.ID:
+                raise InvalidArgument(NOT_NEW)
+        case None:
+            raise Unimplemented(UNKNOWN_CHANGE)
+    return change
 
 
 def is_done(table: MemberTable, change: Change) -> bool:

@@ -48,13 +48,12 @@ async def is_refused(address: str, clients: Sequence[str]) -> bool:
 
 
 async def _refuses(address: str) -> bool:
-    host, port = _split(address)
     try:
         async with asyncio.timeout(DIAL_WAIT_S):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(*_split(address))
     except ConnectionRefusedError:
         return True
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, ValueError):  # The last is Python's word for a host that can have no address.
         return False
     writer.close()
     return False
@@ -62,11 +61,10 @@ async def _refuses(address: str) -> bool:
 
 async def _keeps(address: str) -> bool:
     """Whether a connection is taken in and stays. The server of gRPC speaks first: one that lives is known at once."""
-    host, port = _split(address)
     try:
         async with asyncio.timeout(DIAL_WAIT_S):
-            reader, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError):
+            reader, writer = await asyncio.open_connection(*_split(address))
+    except (OSError, TimeoutError, ValueError):
         return False
     try:
         async with asyncio.timeout(DIAL_WAIT_S):

@@ -9,13 +9,15 @@ import pytest
 from raftkv.errors import (
     LEADER_CHANGED,
     FailedPrecondition,
+    InvalidArgument,
     MemberRemovedError,
     NotFound,
     Outcome,
     RequestError,
     Unavailable,
+    Unimplemented,
 )
-from raftkv.node.members import Members, check_safe, is_done
+from raftkv.node.members import Members, check_safe, is_done, well_formed
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.raft import Membership, RoleName
 from raftkv.raft.types import NodeId
@@ -149,6 +151,43 @@ async def test_a_follower_has_the_leader_change_the_members(tmp_path: Path) -> N
         assert bench.forwarded == 1
         await eventually(lambda: all(7 in this.raft.membership.learners for this in members.values()))
         assert await members[2].node.read(lambda machine: machine.table, timeout_s=10) == after
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        rpc_pb2.Member(ID=7, isLearner=True),
+        rpc_pb2.Member(ID=7, peerURLs=["http://n7:1", "nonsense"]),
+        rpc_pb2.Member(ID=7, peerURLs=["http://n7:1/"]),
+        rpc_pb2.Member(ID=7, peerURLs=[f"http://{'n' * 65_536}:1"]),
+        rpc_pb2.Member(peerURLs=["http://n7:1"]),
+        rpc_pb2.Member(ID=7, peerURLs=["http://n7:1"], name="n7"),
+        rpc_pb2.Member(ID=7, peerURLs=["http://n7:1"], clientURLs=["http://n7:2"]),
+    ],
+    ids=["no URL", "no URL beside one", "not as a node writes it", "too long", "no id", "a name", "client URLs"],
+)
+def test_a_new_member_that_no_node_asks_for_is_refused(new: rpc_pb2.Member) -> None:
+    """A change may come over the peers' port, where anybody can call; all nodes stop at an entry that none can use."""
+    with pytest.raises(InvalidArgument):
+        well_formed(store_pb2.MemberChange(add=new))
+
+
+def test_a_kind_of_change_that_is_not_known_is_refused() -> None:
+    with pytest.raises(Unimplemented):
+        well_formed(store_pb2.MemberChange())
+
+
+async def test_the_leader_proposes_no_change_that_no_node_asks_for(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as members:
+        bench = await ready(members)
+        leader = next(number for number, this in members.items() if this.raft.role is RoleName.LEADER)
+        last_index = members[leader].raft.last_index
+        nowhere = store_pb2.MemberChange(add=rpc_pb2.Member(ID=12345, isLearner=True))
+
+        with pytest.raises(InvalidArgument, match="given member URLs are invalid"):
+            await bench.changes[leader].lead(nowhere, timeout_s=10)
+
+        assert members[leader].raft.last_index == last_index
 
 
 async def test_a_lost_answer_is_looked_for_and_the_member_is_added_once(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+import pytest
+
 from raftkv.transport.evidence import EVIDENCE_WAITS_S, has_died, is_refused
 from tests.support import free_port
 
@@ -68,6 +70,18 @@ async def test_a_peer_port_that_closes_what_it_takes_in_is_no_sign_of_life() -> 
 async def test_a_process_that_refuses_nobody_is_not_dead() -> None:
     with silent() as peer, silent() as client:
         assert not await is_refused(peer, [client])
+
+
+@pytest.mark.parametrize("host", ["..", "a..b", "n" * 64, "a\0b", "a\u2028b"])
+async def test_a_host_that_can_have_no_address_refuses_nothing(host: str) -> None:
+    """A member may say of itself that it serves clients there."""
+    with silent() as peer:
+        assert not await is_refused(peer, [f"{host}:80"])
+    assert not await is_refused(f"{host}:80", [])
+
+
+async def test_an_address_without_a_port_refuses_nothing() -> None:
+    assert not await is_refused("nonsense", ["nonsense:port"])
 
 
 async def test_a_port_that_closes_a_moment_later_than_the_stream_is_found_closed() -> None:
