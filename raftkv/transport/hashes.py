@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from raftkv.errors import RequestError, request_error
+from raftkv.errors import Outcome, RequestError, Unavailable, request_error
 from raftkv.pb import rpc_pb2
 from raftkv.transport.channel import CHANNEL_OPTIONS
 
@@ -35,9 +35,11 @@ async def ask_for_hash(address: str, revision: int, *, timeout_s: float) -> rpc_
             response_deserializer=rpc_pb2.HashKVResponse.FromString,
         )
         try:
-            response: rpc_pb2.HashKVResponse = await call(rpc_pb2.HashKVRequest(revision=revision), timeout=timeout_s)
+            response = await call(rpc_pb2.HashKVRequest(revision=revision), timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise request_error(error.code().value[0], error.details() or error.code().name) from None
+    if not isinstance(response, rpc_pb2.HashKVResponse):
+        raise Unavailable(f"{address}: its answer cannot be read", outcome=Outcome.NOT_APPLIED)
     return response
 
 

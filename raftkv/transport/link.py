@@ -45,6 +45,8 @@ class PeerLink:
         self.dropped_count = 0
         self.error: str | None = "not connected yet"
         """Why there is no stream; None while there is one."""
+        self.is_hearsay = False
+        """Whether only a caller has told of this peer, who may be anybody: it cannot disown us."""
         self._urgent: deque[Message] = deque()
         self._bulk: deque[Message] = deque()
         """What carries payload, in order. Nothing else waits behind it."""

@@ -7,6 +7,9 @@
 A node that was away may know none of those who are members now, and they dial it in vain: what a later roster says is believed
 until the node has applied as much itself. It may also have been removed meanwhile: then it is told so.
 
+Anybody can call. What a caller tells of the members is hearsay: it makes this node ask those whom it knows, and only one that has
+lost their majority goes by it until then. That this node was removed it believes from those alone whom it knows and has asked.
+
 What may not live here: streams, and the changes themselves (`node.members`).
 """
 
@@ -33,6 +36,8 @@ ASK_EVERY_S = 1.0
 ASK_WAIT_S = 1.0
 LEAD_WAIT_S = 5.0
 """For a change whose caller gave no deadline."""
+ROSTER_MEMBERS_MAX = 100
+"""More than any cluster has: each of them is dialed."""
 
 Lead = Callable[[store_pb2.MemberChange, float], Awaitable[store_pb2.MemberTable]]
 
@@ -53,6 +58,8 @@ async def ask_for_roster(address: str, ours: peer_pb2.Roster, *, wait_s: float =
             roster: peer_pb2.Roster = await meet(ours, timeout=wait_s)
         except grpc.aio.AioRpcError as error:
             raise PeerError(f"{address}: {error.details() or error.code().name}") from None
+    if not isinstance(roster, peer_pb2.Roster):  # gRPC's word for bytes that cannot be read.
+        raise PeerError(f"{address}: what it answers is no roster")
     return roster
 
 
@@ -75,11 +82,17 @@ async def forward_change(
             response = await call(request, timeout=timeout_s)
         except grpc.aio.AioRpcError:
             raise Unavailable(LEADER_CHANGED, outcome=Outcome.UNKNOWN) from None
-    if response.HasField("failure"):
-        failure = response.failure
-        settled = failure.outcome == store_pb2.Failure.NOT_APPLIED
-        raise request_error(failure.code, failure.message, outcome=Outcome.NOT_APPLIED if settled else Outcome.UNKNOWN)
-    return response.done
+    # None is gRPC's word for bytes that cannot be read.
+    match None if response is None else response.WhichOneof("result"):
+        case "done":
+            return response.done
+        case "failure":
+            failure = response.failure
+            settled = failure.outcome == store_pb2.Failure.NOT_APPLIED
+            outcome = Outcome.NOT_APPLIED if settled else Outcome.UNKNOWN
+            raise request_error(failure.code, failure.message, outcome=outcome)
+        case _:
+            raise Unavailable(LEADER_CHANGED, outcome=Outcome.UNKNOWN)
 
 
 class Rosters:
@@ -87,8 +100,9 @@ class Rosters:
 
     Args:
         own: the roster as this node has applied it.
+        links: to all peers.
         on_removed: called when a later roster says that this node is no member any more; says who told.
-        on_newer: called when `newcomers` changed.
+        on_newer: called when `newcomers` or `hearsay` changed.
         lead: carries a change out if this node leads.
     """
 
@@ -97,16 +111,22 @@ class Rosters:
         *,
         node_id: NodeId,
         own: Callable[[], peer_pb2.Roster],
+        links: Callable[[], Collection[PeerLink]],
         on_removed: Callable[[str], None],
         on_newer: Callable[[], None],
         lead: Lead | None,
     ) -> None:
         self._node_id = node_id
         self._own = own
+        self._links = links
         self._on_removed = on_removed
         self._on_newer = on_newer
         self._lead = lead
         self._later: peer_pb2.Roster | None = None
+        """From a member that this node knows and has asked."""
+        self._told: peer_pb2.Roster | None = None
+        """From whoever called."""
+        self._is_in_doubt = False
 
     @property
     def removed(self) -> Collection[NodeId]:
@@ -115,39 +135,79 @@ class Rosters:
 
     def newcomers(self, known: Collection[NodeId]) -> list[rpc_pb2.Member]:
         """Members that only a later roster than ours knows."""
-        own = self._own()
-        if self._later is None or self._later.index <= own.index:
-            self._later = None
-            return []
-        strange = {self._node_id, *known, *own.table.removed}
-        return [member for member in self._later.table.members if member.ID not in strange]
+        self._later = self._if_later(self._later)
+        return self._strangers(self._later, known)
 
-    async def keep_asking(self, links: Callable[[], Collection[PeerLink]]) -> None:
-        """Ask every peer that has had no stream for a while, again and again."""
+    def hearsay(self, known: Collection[NodeId]) -> list[rpc_pb2.Member]:
+        """Those of whom only a caller has told, and who may be anybody."""
+        self._told = self._if_later(self._told)
+        return self._strangers(self._told, known)
+
+    def _if_later(self, roster: peer_pb2.Roster | None) -> peer_pb2.Roster | None:
+        return None if roster is None or roster.index <= self._own().index else roster
+
+    def _strangers(self, roster: peer_pb2.Roster | None, known: Collection[NodeId]) -> list[rpc_pb2.Member]:
+        if roster is None:
+            return []
+        strange = {self._node_id, *known, *self._own().table.removed}
+        return [member for member in roster.table.members if member.ID not in strange]
+
+    async def keep_asking(self) -> None:
+        """Ask every peer that has had no stream for a while, again and again; those whom we know also when there is hearsay."""
         missed: set[NodeId] = set()
         while True:
             await asyncio.sleep(ASK_EVERY_S)
-            absent = [link for link in links() if not link.is_connected]
-            await asyncio.gather(*(self._ask(link) for link in absent if link.node in missed))
-            missed = {link.node for link in absent}
+            absent = {link.node for link in self._links() if not link.is_connected}
+            in_doubt, self._is_in_doubt = self._is_in_doubt, False
+            asked = [
+                link for link in self._links() if link.node in missed & absent or (in_doubt and not link.is_hearsay)
+            ]
+            await asyncio.gather(*(self._ask(link) for link in asked))
+            if self._told is not None and not self._is_cut_off():
+                self._told = None
+                self._on_newer()
+            missed = absent
+
+    def _is_cut_off(self) -> bool:
+        """Whether there are streams to less than a majority of those whom we know, ourselves among them."""
+        known = [link for link in self._links() if not link.is_hearsay]
+        return 2 * (1 + sum(link.is_connected for link in known)) <= 1 + len(known)
 
     async def _ask(self, link: PeerLink) -> None:
         try:
-            self.heed(await ask_for_roster(link.address, self._own()), link.name)
+            roster = await ask_for_roster(link.address, self._own())
         except PeerError as error:
             log.debug("asked in vain who the members are: %s", error)
+            return
+        if link.is_hearsay:
+            self._hear(roster)
+        else:
+            self._believe(roster, link.name)
 
-    def heed(self, roster: peer_pb2.Roster, source: str) -> None:
-        """Believe a roster, if it is later than ours."""
-        own = self._own()
-        if roster.cluster_id != own.cluster_id or roster.index <= own.index:
+    def _believe(self, roster: peer_pb2.Roster, source: str) -> None:
+        """What a member has answered, if it is later than what we know."""
+        if not self._is_news(roster):
             return
         if self._node_id in roster.table.removed:
             self._on_removed(source)
-            return
-        if self._later is None or roster.index > self._later.index:
+        elif self._later is None or roster.index > self._later.index:
             self._later = roster
             self._on_newer()
+
+    def _hear(self, roster: peer_pb2.Roster) -> None:
+        """What somebody tells. That we were removed is asked of those who know, and not believed."""
+        if not self._is_news(roster):
+            return
+        self._is_in_doubt = True
+        is_newer = self._told is None or roster.index > self._told.index
+        if is_newer and self._is_cut_off() and self._node_id not in roster.table.removed:
+            self._told = roster
+            self._on_newer()
+
+    def _is_news(self, roster: peer_pb2.Roster) -> bool:
+        own = self._own()
+        is_ours = roster.cluster_id == own.cluster_id and len(roster.table.members) <= ROSTER_MEMBERS_MAX
+        return is_ours and roster.index > own.index
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         return {
@@ -167,7 +227,7 @@ class Rosters:
         own = self._own()
         if theirs.cluster_id:
             await _check_cluster(theirs.cluster_id, own, context)
-            self.heed(theirs, context.peer())
+            self._hear(theirs)
         return own
 
     async def _serve_change(

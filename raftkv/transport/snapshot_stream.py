@@ -77,6 +77,8 @@ async def send_snapshot(
             raise PeerError(error.details() or error.code().name) from None
         except TimeoutError:
             raise PeerError(f"it has stood still for {limit_s:g} s") from None
+    if not isinstance(result, peer_pb2.SnapshotResult):  # gRPC's word for bytes that cannot be read.
+        raise PeerError("its answer cannot be read")
     return int(result.match_index)
 
 

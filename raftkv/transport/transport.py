@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from raftkv import wire
-from raftkv.config import address_of
+from raftkv.config import address_of, is_url
 from raftkv.errors import (
     LEADER_CHANGED,
     CorruptionError,
@@ -120,6 +120,7 @@ class PeerTransport:
         self._rosters = Rosters(
             node_id=node_id,
             own=roster or (lambda: peer_pb2.Roster(cluster_id=cluster_id)),
+            links=self._links.values,
             on_removed=on_removed,
             on_newer=lambda: self.set_peers(self._members),
             lead=lead,
@@ -143,7 +144,7 @@ class PeerTransport:
         for url in urls:
             add_port(self._server, url, flag="--listen-peer-urls")
         await self._server.start()
-        self._asking = self._start(self._rosters.keep_asking(self._links.values), "raftkv-rosters")
+        self._asking = self._start(self._rosters.keep_asking(), "raftkv-rosters")
 
     async def close(self) -> None:
         tasks = {*self._dialers.values(), *self._witnesses, *self._partings.values()}
@@ -160,8 +161,10 @@ class PeerTransport:
     def set_peers(self, members: Sequence[rpc_pb2.Member]) -> None:
         """The other members. Who is gone is told so, and its link is closed after a moment."""
         self._members = members
-        wanted = {member.ID: member for member in members}
-        wanted |= {member.ID: member for member in self._rosters.newcomers(wanted)}
+        known = {member.ID: member for member in members}
+        known |= {member.ID: member for member in self._rosters.newcomers(known)}
+        hearsay = {member.ID: member for member in self._rosters.hearsay(known)}
+        wanted = {node: member for node, member in (known | hearsay).items() if _can_be_dialed(member)}
         for node in self._links.keys() - wanted - self._partings.keys():
             self._partings[node] = self._start(self._part(node), f"raftkv-part-{node:x}")
         for node in self._partings.keys() & wanted:
@@ -174,6 +177,7 @@ class PeerTransport:
                 if self._node_id < member.ID:
                     self._dialers[member.ID] = self._start(self._keep_dialing(link), f"raftkv-dial-{peer.name}")
             link.peer = peer
+            link.is_hearsay = member.ID in hearsay
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -192,10 +196,13 @@ class PeerTransport:
             link.part()
             await asyncio.get_running_loop().run_in_executor(self._acquainter, self._forget, [node])
             await asyncio.sleep(PART_WAIT_S)
-        del self._links[node], self._partings[node]
+        del self._links[node]
         dialer = self._dialers.pop(node, None)
         if dialer is not None:
             dialer.cancel()
+        if link.is_hearsay:  # Who is to be remembered is not for a caller to say. From here on it is not met any more.
+            await asyncio.get_running_loop().run_in_executor(self._acquainter, self._forget, [node])
+        del self._partings[node]
 
     def _address(self, member: rpc_pb2.Member) -> PeerAddress:
         name = member.name or f"{member.ID:x}"
@@ -359,6 +366,8 @@ class PeerTransport:
         self._on_messages(messages)
 
     def _check_not_disowned(self, link: PeerLink, frame: peer_pb2.Frame) -> None:
+        if link.is_hearsay and (frame.data_refused or frame.removed):
+            raise PeerError("a peer that is known from hearsay alone disowns this member")
         if frame.data_refused:
             self._on_disowned(f"{link.name} refuses this member: {frame.data_refused}")
             raise PeerError(frame.data_refused)
@@ -439,6 +448,11 @@ class PeerTransport:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         self._on_snapshot(message, path)
         return peer_pb2.SnapshotResult(match_index=message.snapshot.index)
+
+
+def _can_be_dialed(member: rpc_pb2.Member) -> bool:
+    """Whether its URLs are such as every node checks before it takes a member in."""
+    return bool(member.peerURLs) and all(map(is_url, member.peerURLs))
 
 
 class _PeerHandlers(grpc.GenericRpcHandler):

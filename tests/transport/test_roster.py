@@ -19,6 +19,13 @@ CLUSTER = 7
 CHANGE = store_pb2.MemberChange(remove=5)
 
 
+class Absent:
+    """A member that is not there."""
+
+    def __init__(self, node: int) -> None:
+        self.member = rpc_pb2.Member(ID=node, name=f"n{node}", peerURLs=[f"http://127.0.0.1:{free_port()}"])
+
+
 class Peer:
     """A node as far as its peers can tell."""
 
@@ -58,7 +65,7 @@ class Peer:
     def member(self) -> rpc_pb2.Member:
         return rpc_pb2.Member(ID=self.node, name=f"n{self.node}", peerURLs=[self.url])
 
-    def applied(self, index: int, members: Sequence[Peer], removed: Sequence[int] = ()) -> None:
+    def applied(self, index: int, members: Sequence[Peer | Absent], removed: Sequence[int] = ()) -> None:
         table = store_pb2.MemberTable(members=[peer.member for peer in members], removed=removed)
         self.roster = peer_pb2.Roster(cluster_id=CLUSTER, index=index, table=table)
         self.transport.set_peers([peer.member for peer in members if peer is not self])
@@ -144,6 +151,87 @@ async def test_a_node_that_joins_need_not_know_the_cluster_and_a_stranger_is_ref
             await ask_for_roster(address, peer_pb2.Roster(cluster_id=8))
         with pytest.raises(PeerError):
             await ask_for_roster(f"127.0.0.1:{free_port()}", peer_pb2.Roster())
+
+
+def told(index: int = 2**62, *, members: Sequence[rpc_pb2.Member] = (), removed: Sequence[int] = ()) -> peer_pb2.Roster:
+    """What a stranger says: the cluster's id stands in every answer to a client."""
+    table = store_pb2.MemberTable(members=members, removed=removed)
+    return peer_pb2.Roster(cluster_id=CLUSTER, index=index, table=table)
+
+
+async def tell(peer: Peer, roster: peer_pb2.Roster) -> None:
+    await ask_for_roster(peer.url.removeprefix("http://"), roster)
+
+
+async def test_a_caller_can_tell_nobody_that_it_was_removed(tmp_path: Path) -> None:
+    async with peers(tmp_path, 1) as (one,):
+        one.applied(1, [one, Absent(2)])
+
+        await tell(one, told(removed=[1]))
+
+        assert not one.told_by
+
+
+async def test_who_has_streams_to_a_majority_takes_no_members_from_a_caller_but_asks_those_it_knows(
+    tmp_path: Path,
+) -> None:
+    async with peers(tmp_path, 3) as (one, two, three):
+        for peer in (one, two):
+            peer.applied(1, [one, two])
+        await eventually(lambda: one.is_connected_with(two))
+        two.roster = told(9, members=[peer.member for peer in (one, two, three)])
+
+        await tell(one, told(members=[Absent(4).member]))
+
+        assert one.transport.links().keys() == {2}
+        await eventually(lambda: one.transport.links().keys() == {2, 3})
+
+
+async def test_who_is_cut_off_goes_by_hearsay_until_it_is_not(tmp_path: Path) -> None:
+    async with peers(tmp_path, 2) as (one, two):
+        one.applied(1, [one, two])  # Whom two does not know yet.
+
+        await tell(one, told(members=[Absent(4).member]))
+
+        assert one.transport.links().keys() == {2, 4}
+        two.applied(1, [one, two])
+        await eventually(lambda: one.transport.links().keys() == {2})
+        await eventually(lambda: one.forgotten == [4])
+
+
+async def test_a_peer_known_from_hearsay_alone_disowns_nobody(tmp_path: Path) -> None:
+    async with peers(tmp_path, 3) as (one, two, three):
+        one.applied(1, [one, Absent(4)])
+        three.applied(9, [three], removed=[1])
+
+        await tell(one, told(members=[three.member]))
+
+        await eventually(lambda: "hearsay" in (one.transport.links()[3] or ""))
+        assert not one.told_by
+        one.applied(2, [one, two, three])
+        await eventually(lambda: one.told_by)
+
+
+async def test_a_roster_of_more_members_than_any_cluster_has_is_not_heard(tmp_path: Path) -> None:
+    async with peers(tmp_path, 1) as (one,):
+        one.applied(1, [one, Absent(2)])
+
+        await tell(one, told(members=[rpc_pb2.Member(ID=node, peerURLs=[one.url]) for node in range(3, 104)]))
+
+        assert one.transport.links().keys() == {2}
+
+
+@pytest.mark.parametrize("urls", [[], ["nonsense"], ["http://a b:80"], ["http://a\0b:80"]])
+async def test_a_member_without_urls_that_can_be_dialed_is_nobody_s_peer(tmp_path: Path, urls: list[str]) -> None:
+    """From a roster that somebody told, or from a log that holds what is refused now."""
+    async with peers(tmp_path, 1) as (one,):
+        one.applied(1, [one, Absent(2)])
+        nowhere = rpc_pb2.Member(ID=3, peerURLs=urls)
+
+        await tell(one, told(members=[nowhere]))
+        one.transport.set_peers([Absent(2).member, nowhere])
+
+        assert one.transport.links().keys() == {2}
 
 
 async def test_a_change_reaches_the_leader_and_its_refusal_comes_back_as_it_was(tmp_path: Path) -> None:
