@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from google.protobuf.message import DecodeError, EncodeError
 
-from raftkv.errors import Compacted, Outcome, Unavailable
+from raftkv.errors import Compacted, Outcome, ResourceExhausted, Unavailable
 from raftkv.node.reads import ROUNDS_IN_FLIGHT_MAX, Read, Reads, deliver, run_jobs
 
 
@@ -133,6 +134,31 @@ async def test_a_refused_read_fails_alone() -> None:
     assert made[2].future.result() == "third"
     with pytest.raises(Compacted):
         made[1].future.result()
+
+
+@pytest.mark.parametrize("error", [DecodeError("too large"), EncodeError("too large")], ids=["put in", "written out"])
+async def test_a_read_whose_answer_protobuf_cannot_hold_fails_alone(error: Exception) -> None:
+    """A txn that ranges over more than 2 GiB; the answer of such a size is not made here, protobuf's refusal of it is."""
+
+    def refuse(machine: Any) -> Any:
+        raise error
+
+    made = [read("first"), Read(refuse, asyncio.get_running_loop().create_future()), read("third")]
+
+    deliver(made, run_jobs(None, made))
+
+    assert [made[0].future.result(), made[2].future.result()] == ["first", "third"]
+    with pytest.raises(ResourceExhausted, match="larger than 2 GiB") as caught:
+        made[1].future.result()
+    assert caught.value.outcome is Outcome.NOT_APPLIED
+
+
+async def test_a_read_that_fails_for_another_reason_is_not_taken_for_an_answer() -> None:
+    def fail(machine: Any) -> Any:
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        run_jobs(None, [Read(fail, asyncio.get_running_loop().create_future())])
 
 
 async def test_a_result_for_someone_who_gave_up_is_dropped() -> None:
