@@ -20,7 +20,11 @@ Beside the streams there are two calls (`roster.py`): nodes that miss each other
 that one which was removed while it was away is told, and one that was left behind learns of the new members; and a change of the
 members is passed on to the leader. And one in `hashes.py`: the leader asks for a peer's HashKV.
 
-Not done: TLS between peers.
+Anybody who reaches the port can call. Whoever is not who it says it is must not stop a node: what cannot be true, or cannot be
+used, is that caller's failure, and what a caller tells of the members is hearsay.
+
+Not done: TLS between peers. Whoever knows a member's id and data can pass for it, and is believed as it is. A node that has lost
+the majority of those it knows goes by hearsay, and tells such peers which data it has.
 """
 
 from __future__ import annotations

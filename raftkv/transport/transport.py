@@ -69,7 +69,7 @@ class PeerTransport:
         lead: carries a change of the members out, if this node leads.
         handlers: of further calls that peers may make, by path.
         on_failed: called when a task of ours has died: a bug, and the node must not go on half deaf.
-        forget: called, on another thread, with members that were removed.
+        forget: called, on another thread, with members that were removed, and with peers known from hearsay that have gone.
         introduction: what peers are told of our data, in a Hello's fields.
         meet: called, on another thread, with what a peer tells of its data before anything else is heard from it;
             raises PeerDataError if that is not what it was.
