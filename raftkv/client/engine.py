@@ -340,9 +340,7 @@ class Engine:
             elif not operation.waiter.done():
                 failure = self._failure_in(answer, result)
                 if failure.message == BATCH_ANSWERS_TOO_LARGE and not flight.has_moved(operation):
-                    operation.alone = (
-                        True  # There was no room for it beside the others: by itself it may have any length.
-                    )
+                    operation.alone = True  # There was no room beside the others: by itself it may have any length.
                     too_large.append(operation)
                     continue
                 if self._is_to_go_again(flight, operation, failure):

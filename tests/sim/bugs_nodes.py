@@ -99,14 +99,14 @@ def applied_index_is_committed_apart_from_the_data(plant: Planter) -> None:
 def apply_looks_at_the_clock(plant: Planter) -> None:
     original = Application._apply_command
 
-    def apply(self: Application, store: Any, command: Any, wanted: bool, term: int) -> Any:
+    def apply(self: Application, store: Any, command: Any, wanted: bool, term: int, allowances: Any) -> Any:
         clock: Any = self._note_change.__self__._clock  # type: ignore[attr-defined]
         if command.HasField("put") and clock() % 1.0 < 0.1:
             late = type(command)()
             late.put.CopyFrom(command.put)
             late.put.value += b" late"
             command = late
-        return original(self, store, command, wanted, term)
+        return original(self, store, command, wanted, term, allowances)
 
     plant(Application, "_apply_command", apply)
     plant(Application, "_apply_plain_put", lambda self, store, command: 0)
