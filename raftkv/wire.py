@@ -10,6 +10,7 @@ May not live here: I/O, framing, anything that knows why a message is sent.
     raft.messages.Message  ◄─ encode_message / decode_message ─►  pb.peer_pb2.Message     (peer streams)
     raft.types.Entry       ◄─ encode_entry / decode_entry ─────►  bytes of pb.peer_pb2.Entry    (WAL)
     raft.types.SnapshotMeta, Membership                     likewise
+    errors.RequestError    ◄─ encode_error / decode_error ─────►  pb.store_pb2.Failure    (answers, also those that are kept)
 
 Errors: `decode_message` raises `PeerError`; the others, which read what we wrote ourselves, raise `ValueError` and leave
 the verdict to their caller.
@@ -22,8 +23,8 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from raftkv.errors import PeerError
-from raftkv.pb import peer_pb2
+from raftkv.errors import Code, Outcome, PeerError, RequestError, request_error
+from raftkv.pb import peer_pb2, store_pb2
 from raftkv.raft import messages as m
 from raftkv.raft.types import Entry, EntryKind, Membership, NodeId, Proposal, SnapshotMeta
 
@@ -96,6 +97,17 @@ def decode_entry(data: bytes) -> Entry:
         ValueError: not an entry, one that breaks its invariants, or of a kind this version does not know.
     """
     return _entry_from_pb(_parse(peer_pb2.Entry, data))
+
+
+def encode_error(error: RequestError) -> store_pb2.Failure:
+    outcome = store_pb2.Failure.NOT_APPLIED if error.outcome is Outcome.NOT_APPLIED else store_pb2.Failure.UNKNOWN
+    return store_pb2.Failure(code=int(error.code or Code.UNKNOWN), message=error.message, outcome=outcome)
+
+
+def decode_error(failure: store_pb2.Failure) -> RequestError:
+    """The inverse of `encode_error`. An outcome that this version does not know is unknown."""
+    outcome = Outcome.NOT_APPLIED if failure.outcome == store_pb2.Failure.NOT_APPLIED else Outcome.UNKNOWN
+    return request_error(failure.code, failure.message, outcome=outcome)
 
 
 def _parse(cls: Any, data: bytes) -> Any:

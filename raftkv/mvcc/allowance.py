@@ -25,9 +25,10 @@ BYTES_MAX = 64 * 1024 * 1024
 class Allowance:
     """Keys to look at, deleted ones included, and bytes to answer. Once it is spent, nothing more is had from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int | None = None) -> None:
+        """`bytes_max`: other than `BYTES_MAX`."""
         self._keys = KEYS_MAX
-        self._bytes = BYTES_MAX
+        self._bytes = BYTES_MAX if bytes_max is None else bytes_max
 
     @property
     def is_spent(self) -> bool:

@@ -10,34 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from raftkv.errors import BATCH_ANSWERS_TOO_LARGE, ResourceExhausted
+from raftkv.mvcc.allowance import Allowance
 from raftkv.node import Node
 from raftkv.pb import rpc_pb2
 from raftkv.statemachine import StateMachine
 
 SLICES_AT_ONCE = 3
 """What the first turn reads: most ranges end within it and cost no further hop."""
-
-
-class AnswerRoom:
-    """How many bytes the answers to one call may have together. Used on the state machine's thread alone.
-
-    From the first answer that does not fit on none does: a node should not go on reading what it cannot send.
-    """
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_left = bytes_max
-        self._is_spent = False
-
-    def check(self) -> None:
-        """Raises ResourceExhausted: there is no room for any further answer."""
-        if self._is_spent:
-            raise ResourceExhausted(BATCH_ANSWERS_TOO_LARGE)
-
-    def take(self, size: int) -> None:
-        """Raises ResourceExhausted: there is no room for these bytes."""
-        self._is_spent |= size > self._bytes_left
-        self.check()
-        self._bytes_left -= size
 
 
 class RangeReading:
@@ -48,13 +27,13 @@ class RangeReading:
         ResourceExhausted: there is no room for the answer.
     """
 
-    def __init__(self, machine: StateMachine, request: rpc_pb2.RangeRequest, room: AnswerRoom | None = None) -> None:
-        """`room`: what the answer shares with others; None: it may have any length, as by etcd."""
+    def __init__(self, machine: StateMachine, request: rpc_pb2.RangeRequest, room: Allowance | None = None) -> None:
+        """`room`: what the answer shares with others, on the state machine's thread; None: it may have any length, as by etcd."""
         self._room = room
         self._parts: list[bytes] = []
         self._rest: Iterator[bytes] | None = None
-        if room is not None:
-            room.check()
+        if room is not None and room.is_spent:
+            raise ResourceExhausted(BATCH_ANSWERS_TOO_LARGE)
         if not request.range_end:
             self._add(machine.range_bytes(request))
             return
@@ -98,8 +77,8 @@ class RangeReading:
             self._add(part)
 
     def _add(self, part: bytes) -> None:
-        if self._room is not None:
-            self._room.take(len(part))
+        if self._room is not None and not self._room.has_room(len(part)):
+            raise ResourceExhausted(BATCH_ANSWERS_TOO_LARGE)
         self._parts.append(part)
 
     def _close(self) -> None:

@@ -1,7 +1,7 @@
 """raftkv's own service: many callers' operations in one call, answered together.
 
-The writes of a batch enter the log as they came; the reads share one ReadIndex round, and room for their answers. Operations of one batch are concurrent
-with each other, as those of different callers are: a caller that wants order waits for the first answer.
+The writes of a batch enter the log as they came; the reads share one ReadIndex round, and room for their answers. Operations of
+one batch are concurrent with each other, as those of different callers are: a caller that wants order waits for the first answer.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from raftkv.errors import STOPPED, Code, InvalidArgument, Outcome, RequestError, Unavailable
+from raftkv import wire
+from raftkv.errors import STOPPED, InvalidArgument, Outcome, RequestError, Unavailable
+from raftkv.mvcc.allowance import Allowance
 from raftkv.node import Node
 from raftkv.node.proposals import BATCH_COMMANDS_MAX
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.limits import Limits
-from raftkv.server.ranges import AnswerRoom, RangeReading
+from raftkv.server.ranges import RangeReading
 from raftkv.server.services import Serve, answered, header, parsed
 from raftkv.statemachine import StateMachine
 
@@ -81,7 +83,7 @@ class StoreService:
             else:
                 writes.append(position)
         deadline = asyncio.get_running_loop().time() + hold_s
-        room = AnswerRoom(ANSWERS_BYTES_MAX)
+        room = Allowance(ANSWERS_BYTES_MAX)
         await asyncio.gather(
             self._write(request, writes, answers, hold_s),
             self._read(request, reads, answers, deadline, room, self._node.read),
@@ -120,7 +122,7 @@ class StoreService:
         positions: list[int],
         answers: list[Any],
         deadline: float,
-        room: AnswerRoom,
+        room: Allowance,
         read: Any,
     ) -> None:
         """Answer the ranges in their order, some at a time, each to its end before the next are begun.
@@ -162,7 +164,7 @@ def _not_too_many(raw: bytes) -> store_pb2.BatchRequest:
     return request
 
 
-def _ranges(machine: StateMachine, requests: list[rpc_pb2.RangeRequest], room: AnswerRoom) -> list[Any]:
+def _ranges(machine: StateMachine, requests: list[rpc_pb2.RangeRequest], room: Allowance) -> list[Any]:
     """On the state machine's thread: the first of the ranges, each as far as it was read in one go, or RequestError.
 
     How many they are follows from what they cost; at least one.
@@ -188,15 +190,9 @@ def _respond(node: Node, request: store_pb2.BatchRequest, answers: list[Any]) ->
     for command, answer in zip(request.commands, answers, strict=True):
         slot = response.answers.add()
         if isinstance(answer, RequestError):
-            slot.failure.CopyFrom(_failure(answer))
+            slot.failure.CopyFrom(wire.encode_error(answer))
         elif isinstance(answer, bytes):
             slot.range.MergeFromString(answer)
         else:
             getattr(slot, command.WhichOneof("operation")).MergeFrom(answer)
     return response
-
-
-def _failure(error: RequestError) -> store_pb2.Failure:
-    is_settled = error.outcome is Outcome.NOT_APPLIED
-    outcome = store_pb2.Failure.NOT_APPLIED if is_settled else store_pb2.Failure.UNKNOWN
-    return store_pb2.Failure(code=int(error.code or Code.UNKNOWN), message=error.message, outcome=outcome)

@@ -22,19 +22,18 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from raftkv import wire
 from raftkv.errors import (
     ANSWER_NOT_KEPT,
     SESSION_FULL,
     SESSION_SETTLED,
     SESSION_SHARED,
     TOO_MANY_SESSIONS,
-    Code,
     CorruptionError,
     FailedPrecondition,
     Outcome,
     RequestError,
     ResourceExhausted,
-    request_error,
 )
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.statemachine.answers import Answer
@@ -136,9 +135,7 @@ class Session:
 
 
 _NOT_KEPT: Final = store_pb2.Answer(
-    failure=store_pb2.Failure(
-        code=int(Code.RESOURCE_EXHAUSTED), message=ANSWER_NOT_KEPT, outcome=store_pb2.Failure.UNKNOWN
-    )
+    failure=wire.encode_error(ResourceExhausted(ANSWER_NOT_KEPT, outcome=Outcome.UNKNOWN))
 ).SerializeToString(deterministic=True)
 
 
@@ -238,10 +235,7 @@ def _encoded(command: store_pb2.Command, answer: Answer) -> int | bytes:
         return answer.header.revision
     encoded = store_pb2.Answer()
     if isinstance(answer, RequestError):
-        encoded.failure.code = int(answer.code)
-        encoded.failure.message = answer.message
-        is_settled = answer.outcome is Outcome.NOT_APPLIED
-        encoded.failure.outcome = store_pb2.Failure.NOT_APPLIED if is_settled else store_pb2.Failure.UNKNOWN
+        encoded.failure.CopyFrom(wire.encode_error(answer))
     else:
         operation = command.WhichOneof("operation")
         assert operation is not None, "a command without an operation has an answer"
@@ -256,8 +250,6 @@ def _decoded(kept: int | bytes) -> Answer:
     result = answer.WhichOneof("result")
     assert result is not None, "an empty answer was kept"
     if result == "failure":
-        is_settled = answer.failure.outcome == store_pb2.Failure.NOT_APPLIED
-        outcome = Outcome.NOT_APPLIED if is_settled else Outcome.UNKNOWN
-        return request_error(answer.failure.code, answer.failure.message, outcome=outcome)
+        return wire.decode_error(answer.failure)
     found: Answer = getattr(answer, result)
     return found

@@ -22,7 +22,8 @@ from typing import Any
 
 import grpc
 
-from raftkv.errors import LEADER_CHANGED, Outcome, PeerError, RequestError, Unavailable, request_error
+from raftkv import wire
+from raftkv.errors import LEADER_CHANGED, Outcome, PeerError, RequestError, Unavailable
 from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft.types import NodeId
 from raftkv.transport.channel import CHANNEL_OPTIONS
@@ -87,10 +88,7 @@ async def forward_change(
         case "done":
             return response.done
         case "failure":
-            failure = response.failure
-            settled = failure.outcome == store_pb2.Failure.NOT_APPLIED
-            outcome = Outcome.NOT_APPLIED if settled else Outcome.UNKNOWN
-            raise request_error(failure.code, failure.message, outcome=outcome)
+            raise wire.decode_error(response.failure)
         case _:
             raise Unavailable(LEADER_CHANGED, outcome=Outcome.UNKNOWN)
 
@@ -240,10 +238,7 @@ class Rosters:
                 raise Unavailable(LEADER_CHANGED, outcome=Outcome.NOT_APPLIED)
             table = await self._lead(request.change, timeout_s)
         except RequestError as error:
-            settled = error.outcome is Outcome.NOT_APPLIED
-            outcome = store_pb2.Failure.NOT_APPLIED if settled else store_pb2.Failure.UNKNOWN
-            failure = store_pb2.Failure(code=int(error.code), message=error.message, outcome=outcome)
-            return peer_pb2.ChangeMembersResponse(failure=failure)
+            return peer_pb2.ChangeMembersResponse(failure=wire.encode_error(error))
         return peer_pb2.ChangeMembersResponse(done=table)
 
 
