@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -56,6 +57,11 @@ def is_url(text: str) -> bool:
         return parse_url(text, flag="URL") == text
     except ConfigError:
         return False
+
+
+def are_urls(texts: Collection[str]) -> bool:
+    """Whether these are some, and each `is_url`: what every node checks before it takes a member in, or dials one."""
+    return bool(texts) and all(map(is_url, texts))
 
 
 def parse_urls(text: str, *, flag: str) -> tuple[str, ...]:

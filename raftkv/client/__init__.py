@@ -37,8 +37,8 @@ or does not exist (`snapshot_file.py`).
 
 **Leases** are renewed by plain calls, three in a TTL, which go where other calls go (`lease_calls.py`, `leasing.py`), and are lost by
 the owner's own clock (`tenure.py`): a process that was stopped for too long knows as soon as it asks. **Locks and elections** are
-places in a queue of keys (`contending.py`, `contender.py`, `locking.py`, `electing.py`), the one of etcd's Go client. A holder cannot know that it
-is paused, so what a lock guards checks its fencing token: `kv.txn().when(lock.fence)`.
+places in a queue of keys (`contending.py`, `contender.py`, `locking.py`, `electing.py`), the one of etcd's Go client. A holder
+cannot know that it is paused, so what a lock guards checks its fencing token: `kv.txn().when(lock.fence)`.
 
 Not done: one call for the renewals of many leases: a thousand leases of 10 s cost 300 calls a second. A lock whose key somebody
 deletes under its living lease does not hear of it; its fence holds all the same. No TLS and no users and passwords. Descending and

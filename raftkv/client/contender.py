@@ -103,6 +103,11 @@ class AsyncContender:
         """For transactions: it is ours still, and was not somebody else's meanwhile."""
         return self.hold.place.is_held
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is ours, by our own clock. Asks no server."""
+        return self._is_ours and not self.hold.tenure.is_over
+
     def require(self) -> None:
         """Return if it is ours still, by our own clock.
 

@@ -43,7 +43,7 @@ class AsyncElection(AsyncContender):
     @property
     def is_leader(self) -> bool:
         """Whether we lead, by our own clock. Asks no server."""
-        return self._is_ours and not self.hold.tenure.is_over
+        return self.is_ours
 
     async def campaign(self, value: Value, *, timeout: float | None = None) -> None:
         """Stand for election, and wait until we lead. A leader that campaigns again only changes the value.

@@ -36,7 +36,7 @@ class AsyncLock(AsyncContender):
     @property
     def is_held(self) -> bool:
         """Whether the lock is ours, by our own clock. Asks no server."""
-        return self._is_ours and not self.hold.tenure.is_over
+        return self.is_ours
 
     async def acquire(self, *, timeout: float | None = None) -> None:
         """Queue for it, and wait until it is ours.

@@ -30,7 +30,8 @@ are answered from it: they see what is applied, not what is synced.
     history      changes from a revision on, for watches
     pages        LMDB's file, without LMDB    checking     is all of it what was written?
     leases       what was granted, until when, and which keys hang on it
-    sealed       a file that nobody writes to allowance   how much one command may look at and answer
+    sealed       a file that nobody writes to
+    allowance    how much the commands of one log entry may look at and answer
 
 LMDB has no checksums, so there are some here. An entry of the index holds that of its value, and every read of a value
 checks it. The counters hold the sum of the hashes of all entries of the index, kept up to date with each write: with it, and

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
-from raftkv.config import is_url
+from raftkv.config import are_urls
 from raftkv.errors import (
     BAD_MEMBER_URLS,
     LEADER_CHANGED,
@@ -225,7 +225,7 @@ def well_formed(change: Change) -> Change:
     match change.WhichOneof("change"):
         case "add":
             new = change.add
-            if not new.peerURLs or not all(map(is_url, new.peerURLs)) or new.ByteSize() > NEW_MEMBER_BYTES_MAX:
+            if not are_urls(new.peerURLs) or new.ByteSize() > NEW_MEMBER_BYTES_MAX:
                 raise InvalidArgument(BAD_MEMBER_URLS)
             if new != rpc_pb2.Member(ID=new.ID, peerURLs=new.peerURLs, isLearner=new.isLearner) or not new.ID:
                 raise InvalidArgument(NOT_NEW)

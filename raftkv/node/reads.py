@@ -22,7 +22,7 @@ from raftkv.statemachine import StateMachine
 
 ROUNDS_IN_FLIGHT_MAX = 2
 """One round on its way and one behind it; further reads share the next."""
-ANSWER_TOO_LARGE = "raftkv: the answer is larger than 2 GiB; ask for less at a time"
+LARGER_THAN_A_MESSAGE = "raftkv: the answer is larger than 2 GiB; ask for less at a time"
 READS_PER_JOB_MAX = 256
 """Reads done in one go on the state machine's thread, before applies get their turn."""
 
@@ -118,7 +118,7 @@ def run_jobs(machine: StateMachine, reads: list[Read]) -> list[Any]:
         except RequestError as error:
             results.append(error)
         except (DecodeError, EncodeError):  # Protobuf's word for a message of which a part is larger than it can be.
-            results.append(ResourceExhausted(ANSWER_TOO_LARGE, outcome=Outcome.NOT_APPLIED))
+            results.append(ResourceExhausted(LARGER_THAN_A_MESSAGE, outcome=Outcome.NOT_APPLIED))
     return results
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from raftkv import wire
-from raftkv.config import address_of, is_url
+from raftkv.config import address_of, are_urls
 from raftkv.errors import (
     LEADER_CHANGED,
     CorruptionError,
@@ -164,7 +164,7 @@ class PeerTransport:
         known = {member.ID: member for member in members}
         known |= {member.ID: member for member in self._rosters.newcomers(known)}
         hearsay = {member.ID: member for member in self._rosters.hearsay(known)}
-        wanted = {node: member for node, member in (known | hearsay).items() if _can_be_dialed(member)}
+        wanted = {node: member for node, member in (known | hearsay).items() if are_urls(member.peerURLs)}
         for node in self._links.keys() - wanted - self._partings.keys():
             self._partings[node] = self._start(self._part(node), f"raftkv-part-{node:x}")
         for node in self._partings.keys() & wanted:
@@ -448,11 +448,6 @@ class PeerTransport:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         self._on_snapshot(message, path)
         return peer_pb2.SnapshotResult(match_index=message.snapshot.index)
-
-
-def _can_be_dialed(member: rpc_pb2.Member) -> bool:
-    """Whether its URLs are such as every node checks before it takes a member in."""
-    return bool(member.peerURLs) and all(map(is_url, member.peerURLs))
 
 
 class _PeerHandlers(grpc.GenericRpcHandler):
