@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.types import NodeId
 from raftkv.transport.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from raftkv.transport.evidence import has_died
+from raftkv.transport.introduction import Introductions
 from raftkv.transport.link import PeerAddress, PeerLink, while_alive
 from raftkv.transport.listening import add_port
 from raftkv.transport.refusals import Refusals
@@ -37,7 +37,6 @@ from raftkv.transport.snapshot_stream import SNAPSHOT_PATH, receive_snapshot, se
 
 log = logging.getLogger("raftkv.transport")
 
-PROTOCOL_VERSION = 1
 STREAM_PATH = "/raftkv.peer.Peer/Stream"
 REDIAL_S = 0.05
 REDIAL_MAX_S = 0.5
@@ -110,10 +109,10 @@ class PeerTransport:
         self._on_dead = on_dead
         self._on_disowned = on_disowned
         self._on_removed = on_removed
-        self._forget = forget
         self._on_failed = on_failed
-        self._introduction = introduction
-        self._meet = meet
+        self._introductions = Introductions(
+            node_id=node_id, cluster_id=cluster_id, ours=introduction, meet=meet, forget=forget
+        )
         self._verify_snapshot = verify_snapshot
         self._links: dict[NodeId, PeerLink] = {}
         self._members: Sequence[rpc_pb2.Member] = ()
@@ -130,8 +129,6 @@ class PeerTransport:
         self._refusals = Refusals()
         self._witnesses: set[asyncio.Task[None]] = set()
         self._dialers: dict[NodeId, asyncio.Task[None]] = {}
-        self._acquainter = ThreadPoolExecutor(1, thread_name_prefix="raftkv-meet")
-        """Who is met is written down by a thread of its own: a peer must not wait for what keeps the others busy."""
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers((_PeerHandlers(self, {**self._rosters.handlers(), **(handlers or {})}),))
 
@@ -156,7 +153,7 @@ class PeerTransport:
                 task.cancel()
             _, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
         await self._server.stop(grace=None)
-        self._acquainter.shutdown(wait=False, cancel_futures=True)
+        self._introductions.close()
 
     def set_peers(self, members: Sequence[rpc_pb2.Member]) -> None:
         """The other members. Who is gone is told so, and its link is closed after a moment."""
@@ -194,14 +191,14 @@ class PeerTransport:
         link = self._links[node]
         if node in self._rosters.removed:
             link.part()
-            await asyncio.get_running_loop().run_in_executor(self._acquainter, self._forget, [node])
+            await self._introductions.forget(node)
             await asyncio.sleep(PART_WAIT_S)
         del self._links[node]
         dialer = self._dialers.pop(node, None)
         if dialer is not None:
             dialer.cancel()
         if link.is_hearsay:  # Who is to be remembered is not for a caller to say. From here on it is not met any more.
-            await asyncio.get_running_loop().run_in_executor(self._acquainter, self._forget, [node])
+            await self._introductions.forget(node)
         del self._partings[node]
 
     def _address(self, member: rpc_pb2.Member) -> PeerAddress:
@@ -228,7 +225,7 @@ class PeerTransport:
         if link is None:
             raise PeerError(f"member {message.receiver:x} is not known")
         try:
-            return await send_snapshot(link.address, self._hello(link.node), message, path)
+            return await send_snapshot(link.address, self._introductions.hello(link.node), message, path)
         except PeerError as error:
             raise PeerError(f"{link.name} at {link.address}: {error}") from None
 
@@ -293,15 +290,15 @@ class PeerTransport:
                 request_serializer=peer_pb2.Frame.SerializeToString,
                 response_deserializer=peer_pb2.Frame.FromString,
             )()
-            await call.write(peer_pb2.Frame(hello=self._hello(link.node)))
+            await call.write(peer_pb2.Frame(hello=self._introductions.hello(link.node)))
             async with asyncio.timeout(HELLO_WAIT_S):  # Not wait_for: Python 3.11's may lose a cancellation.
                 first = await call.read()
             if not isinstance(first, peer_pb2.Frame):
                 raise EOFError("the stream ended before a Hello")
             self._check_not_disowned(link, first)
-            self._check_hello(first.hello, expected=link.node)
+            self._introductions.check(first.hello, known=self._links, expected=link.node)
             try:
-                await self._make_acquaintance(first.hello)
+                await self._introductions.make_acquaintance(first.hello)
             except PeerDataError as error:
                 self._refusals.tell(log, f"refused {link.name} at {link.address}", error)
                 await call.write(peer_pb2.Frame(data_refused=str(error)))
@@ -375,40 +372,10 @@ class PeerTransport:
             self._on_removed(link.name)
             raise PeerError("this member was removed from the cluster")
 
-    def _hello(self, receiver: NodeId) -> peer_pb2.Hello:
-        hello = peer_pb2.Hello(
-            protocol_version=PROTOCOL_VERSION,
-            cluster_id=self._cluster_id,
-            sender=self._node_id,
-            receiver=receiver,
-        )
-        hello.MergeFrom(self._introduction)
-        return hello
-
-    def _check_hello(self, hello: peer_pb2.Hello, *, expected: NodeId | None = None) -> NodeId:
-        """Raises PeerError unless the other side is who it should be; returns its id."""
-        if hello.protocol_version != PROTOCOL_VERSION:
-            raise PeerError(f"peer protocol version {hello.protocol_version}, this node speaks {PROTOCOL_VERSION}")
-        if hello.cluster_id != self._cluster_id:
-            raise PeerError(f"cluster id {hello.cluster_id:x}, this node is of cluster {self._cluster_id:x}")
-        if hello.receiver != self._node_id:
-            raise PeerError(f"the peer looks for member {hello.receiver:x}, this is member {self._node_id:x}")
-        if expected is not None and hello.sender != expected:
-            raise PeerError(f"member {expected:x} expected, but it says it is {hello.sender:x}")
-        if hello.sender not in self._links:
-            raise PeerError(f"member {hello.sender:x} is not in this cluster's member list")
-        if not hello.data_id:
-            raise PeerError(f"member {hello.sender:x} does not say which data it has")
-        return hello.sender
-
-    async def _make_acquaintance(self, hello: peer_pb2.Hello) -> None:
-        """Raises PeerDataError: the peer's data is not what it was."""
-        await asyncio.get_running_loop().run_in_executor(self._acquainter, self._meet, hello)
-
     async def _check_snapshot_hello(self, hello: peer_pb2.Hello) -> NodeId:
-        node = self._check_hello(hello)
-        await self._make_acquaintance(hello)
-        return node
+        self._introductions.check(hello, known=self._links)
+        await self._introductions.make_acquaintance(hello)
+        return hello.sender
 
     # Accepting ------------------------------------------------------------------------------------------------------
 
@@ -418,9 +385,9 @@ class PeerTransport:
         if not isinstance(first, peer_pb2.Frame):
             return
         try:
-            self._check_hello(first.hello)
-            await self._make_acquaintance(first.hello)
-            node = self._check_hello(first.hello)  # The members may have changed meanwhile.
+            self._introductions.check(first.hello, known=self._links)
+            await self._introductions.make_acquaintance(first.hello)
+            self._introductions.check(first.hello, known=self._links)  # The members may have changed meanwhile.
         except PeerError as error:
             if isinstance(error, PeerDataError):
                 await context.write(peer_pb2.Frame(data_refused=str(error)))
@@ -428,8 +395,8 @@ class PeerTransport:
                 await context.write(peer_pb2.Frame(removed=True))
             self._refusals.tell(log, f"refused a peer from {context.peer()}", error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        link = self._links[node]
-        await context.write(peer_pb2.Frame(hello=self._hello(node)))
+        link = self._links[first.hello.sender]
+        await context.write(peer_pb2.Frame(hello=self._introductions.hello(link.node)))
         await self._run_stream(link, context, context.read, context.write)
 
     async def accept_snapshot(

@@ -10,7 +10,9 @@ import pytest
 
 from raftkv.config import member_id
 from raftkv.pb import peer_pb2, rpc_pb2
-from raftkv.transport.transport import PROTOCOL_VERSION, SNAPSHOT_PATH, STREAM_PATH
+from raftkv.transport.introduction import PROTOCOL_VERSION
+from raftkv.transport.snapshot_stream import SNAPSHOT_PATH
+from raftkv.transport.transport import STREAM_PATH
 from tests.server.grpc_api import Api, Failed
 from tests.server.process import Servers, Serving
 
