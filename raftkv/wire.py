@@ -280,6 +280,7 @@ def _check_candidate(message: m.PreVoteRequest | m.VoteRequest) -> None:
 
 def _check_append(message: m.AppendRequest) -> None:
     _check_position("previous entry", message.prev_index, message.prev_term)
+    _require(not (message.is_notice and message.entries), "a notice with {} entries", len(message.entries))
     index, term = message.prev_index, message.prev_term
     for entry in message.entries:
         index += 1
@@ -309,7 +310,7 @@ _TABLE: Final[tuple[tuple[type[Any], str, tuple[str, ...], _Check | None], ...]]
     (m.PreVoteResponse, "pre_vote_response", ("granted", "hears_leader"), None),
     (m.VoteRequest, "vote_request", ("last_index", "last_term", "leadership_transfer"), _check_candidate),
     (m.VoteResponse, "vote_response", ("granted",), None),
-    (m.AppendRequest, "append_request", ("prev_index", "prev_term", "commit_index"), _check_append),
+    (m.AppendRequest, "append_request", ("prev_index", "prev_term", "commit_index", "is_notice"), _check_append),
     (
         m.AppendResponse,
         "append_response",

@@ -74,6 +74,7 @@ def appends(draw: st.DrawFn) -> m.AppendRequest:
         prev_term=prev_term,
         commit_index=draw(counters),
         entries=tuple(draw(entries(index=prev_index + 1 + i, term=term)) for i, term in enumerate(terms)),
+        is_notice=not terms and draw(st.booleans()),
     )
 
 

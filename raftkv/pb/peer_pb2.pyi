@@ -184,16 +184,18 @@ class VoteResponse(_message.Message):
     def __init__(self, granted: _Optional[bool] = ...) -> None: ...
 
 class AppendRequest(_message.Message):
-    __slots__ = ("prev_index", "prev_term", "commit_index", "entries")
+    __slots__ = ("prev_index", "prev_term", "commit_index", "entries", "is_notice")
     PREV_INDEX_FIELD_NUMBER: _ClassVar[int]
     PREV_TERM_FIELD_NUMBER: _ClassVar[int]
     COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    IS_NOTICE_FIELD_NUMBER: _ClassVar[int]
     prev_index: int
     prev_term: int
     commit_index: int
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
-    def __init__(self, prev_index: _Optional[int] = ..., prev_term: _Optional[int] = ..., commit_index: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
+    is_notice: bool
+    def __init__(self, prev_index: _Optional[int] = ..., prev_term: _Optional[int] = ..., commit_index: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., is_notice: _Optional[bool] = ...) -> None: ...
 
 class AppendResponse(_message.Message):
     __slots__ = ("prev_index", "accepted", "match_index", "conflict_index", "conflict_term")

@@ -109,7 +109,8 @@ class Follower:
         state.append_from_leader(entries)
         # Not to our last index: what lies behind the entries of this message may be another leader's.
         log.commit_to(min(message.commit_index, match_index))
-        state.acknowledge(message.sender, message.prev_index, match_index)
+        if not message.is_notice:
+            state.acknowledge(message.sender, message.prev_index, match_index)
 
     def _refuse_append(self, state: State, message: AppendRequest) -> None:
         """Name the highest index at which the logs may still agree: at most the term of the leader's entry there."""

@@ -56,7 +56,12 @@ class VoteResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppendRequest:
-    """AppendEntries with entries, or an empty probe (Raft paper, figure 2)."""
+    """AppendEntries with entries, or an empty probe (Raft paper, figure 2).
+
+    Attributes:
+        is_notice: nothing but a new commit index, to a follower from which every answer is here or on its way: it answers only
+            if it must refuse. Where nothing else is written, answers to notices were a quarter of all messages.
+    """
 
     sender: NodeId
     receiver: NodeId
@@ -65,6 +70,7 @@ class AppendRequest:
     prev_term: int
     commit_index: int
     entries: tuple[Entry, ...] = ()
+    is_notice: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

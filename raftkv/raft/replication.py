@@ -195,9 +195,11 @@ class Replication:
         while progress.next_index <= log.last_index and not progress.in_flight.is_full:
             self._send_append(state, node, progress)
         if progress.commit_sent < log.commit_index and not progress.in_flight.is_full:
-            self._send_append(state, node, progress, empty=True)
+            self._send_append(state, node, progress, empty=True, is_notice=True)
 
-    def _send_append(self, state: State, node: NodeId, progress: Progress, *, empty: bool = False) -> None:
+    def _send_append(
+        self, state: State, node: NodeId, progress: Progress, *, empty: bool = False, is_notice: bool = False
+    ) -> None:
         log = state.log
         prev_index = progress.next_index - 1
         prev_term = log.term_at(prev_index)
@@ -216,6 +218,7 @@ class Replication:
                 prev_term=prev_term,
                 commit_index=log.commit_index,
                 entries=entries,
+                is_notice=is_notice,
             )
         )
         progress.commit_sent = log.commit_index

@@ -239,6 +239,32 @@ def test_followers_learn_of_a_commit_without_waiting_for_a_heartbeat() -> None:
 # CheckQuorum
 
 
+def test_news_of_a_commit_alone_are_not_answered() -> None:
+    group = cluster(3).elect(1)
+    group.propose(1, "a").run_node(1)
+    accept(group, 2, 2)
+    (news,) = [m for m in appends(group, 2) if not m.entries]
+    assert news.is_notice
+    group.settle()
+
+    group[2].step(news)
+
+    assert group[2].commit_index == 2
+    assert group[2].ready().messages == ()
+
+
+def test_news_of_a_commit_that_do_not_fit_the_log_are_refused() -> None:
+    """Else a follower would go without what it misses until a heartbeat's answer tells."""
+    group = cluster(3, logs={2: "1@1"})
+
+    group[2].step(
+        AppendRequest(sender=1, receiver=2, term=1, prev_index=2, prev_term=1, commit_index=2, is_notice=True)
+    )
+
+    (refusal,) = [m for m in group[2].ready().messages if isinstance(m, AppendResponse)]
+    assert (refusal.accepted, refusal.conflict_index) == (False, 1)
+
+
 def test_a_leader_that_hears_no_quorum_steps_down_within_an_election_timeout() -> None:
     """Bug 23 of the known-bugs list: no CheckQuorum on a one-way link."""
     group = cluster(5, election_timeout_ticks=10, heartbeat_interval_ticks=2).elect(1)
