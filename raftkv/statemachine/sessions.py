@@ -18,6 +18,7 @@ import hashlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -41,7 +42,8 @@ from raftkv.statemachine.answers import Answer
 SESSION_TTL_MS = 10 * 60 * 1000
 """A session that has not been used for so long is forgotten. Longer than any client asks for the answer to one write."""
 SESSIONS_MAX = 100_000
-"""Some hundred bytes each, as long as nothing is in flight."""
+"""Some hundred bytes each, as long as nothing is in flight. One more takes the place of one in which nothing was ever written: who
+opens sessions and does not use them must not keep out those who do."""
 ANSWERS_MAX = 65_536
 """In one session: a client that settles nothing must not fill every node's memory."""
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
@@ -61,6 +63,10 @@ class Session:
     answers: dict[int, tuple[int, int | bytes]] = field(default_factory=dict)
     """Sequence to a check sum of the command, and the revision of a plain put or an encoded `Answer`."""
     answer_bytes: int = 0
+
+    @property
+    def was_written_in(self) -> bool:
+        return bool(self.answers) or self.settled_below > 1
 
     def settle(self, below: int) -> None:
         """The client needs no answer to what is below."""
@@ -155,6 +161,8 @@ class Sessions:
         self._changed: set[int] = set()
         self._answer_bytes = sum(session.answer_bytes for session in self._sessions.values())
         self.opened = opened
+        self._idle = self._all_idle()
+        """A heap of (when it was used, id) of all in which nothing was ever written, among others."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -165,13 +173,17 @@ class Sessions:
         Args:
             now_ms: the replicated clock.
         """
-        if len(self._sessions) >= SESSIONS_MAX:
+        if len(self._sessions) >= SESSIONS_MAX and not self._forget_idle():
             return ResourceExhausted(TOO_MANY_SESSIONS)
         self.opened += 1
         name = f"{self._cluster_id:x}/{self.opened}".encode()
         session_id = int.from_bytes(hashlib.sha256(name).digest()[:7], "big") or 1
         self._sessions[session_id] = Session(now_ms)
         self._changed.add(session_id)
+        if len(self._idle) >= 2 * SESSIONS_MAX:
+            self._idle = self._all_idle()
+        else:
+            heappush(self._idle, (now_ms, session_id))
         return session_id
 
     def used(self, session_id: int, now_ms: int) -> Session | None:
@@ -204,9 +216,33 @@ class Sessions:
             session_id, session = next(iter(self._sessions.items()))
             if session.used_at_ms + SESSION_TTL_MS > now_ms:
                 return
-            del self._sessions[session_id]
-            self._answer_bytes -= session.answer_bytes
-            self._changed.add(session_id)
+            self._forget(session_id)
+
+    def _forget(self, session_id: int) -> None:
+        self._answer_bytes -= self._sessions.pop(session_id).answer_bytes
+        self._changed.add(session_id)
+
+    def _forget_idle(self) -> bool:
+        """Forget the session used least lately, the smallest id first, of those in which nothing was ever written; False: there is none."""
+        while self._idle:
+            used_at_ms, session_id = heappop(self._idle)
+            session = self._sessions.get(session_id)
+            if session is None or session.was_written_in:
+                continue
+            if session.used_at_ms != used_at_ms:
+                heappush(self._idle, (session.used_at_ms, session_id))
+                continue
+            self._forget(session_id)
+            return True
+        return False
+
+    def _all_idle(self) -> list[tuple[int, int]]:
+        """All in which nothing was ever written; a sorted list is a heap."""
+        return sorted(
+            (session.used_at_ms, session_id)
+            for session_id, session in self._sessions.items()
+            if not session.was_written_in
+        )
 
     def take_changed(self) -> list[tuple[int, Session | None]]:
         """The sessions that changed, in order of id; None for one that is gone."""

@@ -260,11 +260,55 @@ def test_large_answers_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.
 def test_sessions_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "SESSIONS_MAX", 1)
     held = Sessions(CLUSTER)
-    held.open(0)
+    write_in(held, held.open(0), now_ms=0)
 
     assert message(held.open(0)) == TOO_MANY_SESSIONS
     held.expire(SESSION_TTL_MS)
     assert isinstance(held.open(SESSION_TTL_MS), int)
+
+
+def write_in(held: Sessions, session_id: int | RequestError, *, now_ms: int) -> None:
+    assert isinstance(session_id, int)
+    session = held.used(session_id, now_ms)
+    assert session is not None
+    answer = rpc.PutResponse(header=rpc.ResponseHeader(revision=2))
+    held.keep(session, numbered(put(b"a"), session_id, 1), answer)
+
+
+def test_a_flood_of_sessions_takes_the_place_of_those_in_which_nothing_was_written_the_oldest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "SESSIONS_MAX", 3)
+    held = Sessions(CLUSTER)
+    used, idle, later = held.open(0), held.open(0), held.open(0)
+    write_in(held, used, now_ms=0)
+    assert isinstance(idle, int)
+    assert isinstance(later, int)
+    held.used(later, 5)  # A write that its session refused.
+
+    flood = [held.open(7 + number) for number in range(20)]
+
+    assert all(isinstance(one, int) for one in flood)
+    alive = [session_id for session_id, session in held.take_changed() if session is not None]
+    assert sorted(alive) == sorted([used, *flood[-2:]])
+
+
+def test_nodes_that_have_read_their_sessions_from_disk_make_the_same_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SESSIONS_MAX", 50)
+    held = Sessions(CLUSTER)
+    opened_at = {held.open(now_ms): now_ms for now_ms in (3, 3, 3, 5, 5, 4, 6) * 7}
+    written = sorted(opened_at)[::5]
+    for session_id in written:
+        write_in(held, session_id, now_ms=9)
+    kept = {session_id: session for session_id, session in held.take_changed() if session is not None}
+    read = Sessions(CLUSTER, held.opened, {id_: Session.decode(one.encode()) for id_, one in kept.items()})
+
+    for _ in range(30):
+        assert held.open(10) == read.open(10)
+
+    assert [(id_, one is None) for id_, one in held.take_changed()] == [
+        (id_, one is None) for id_, one in read.take_changed()
+    ]
 
 
 def test_a_record_reads_back_as_it_was_written_and_damage_is_named() -> None:
