@@ -47,13 +47,14 @@ def check_range(request: rpc_pb2.RangeRequest) -> None:
 
 def check_put(request: rpc_pb2.PutRequest) -> None:
     """Raises: InvalidArgument."""
-    if not request.key:
+    key = request.key
+    if not key:
         raise InvalidArgument(KEY_NOT_PROVIDED)
     if request.ignore_value and request.value:
         raise InvalidArgument(VALUE_PROVIDED)
     if request.ignore_lease and request.lease:
         raise InvalidArgument(LEASE_PROVIDED)
-    if len(request.key) > KEY_BYTES_MAX:
+    if len(key) > KEY_BYTES_MAX:
         raise InvalidArgument(KEY_TOO_LONG.format(limit=KEY_BYTES_MAX))
 
 

@@ -37,15 +37,23 @@ class Limits:
             DataLoss: a member's data differs from the others', and the command writes.
             ResourceExhausted: a member's database is over its quota, and the command might add to it.
         """
+        if command.HasField("put"):  # As nearly every command does: so it costs half.
+            validate.check_put(command.put)
+            self._check_size(command)
+            self.check_room(node)
+            return
         if command.HasField("txn") and _nesting(command.txn) > TXN_NESTING_MAX:
             raise InvalidArgument(NESTED_TOO_DEEPLY)
         validate.check_command(command, self.txn_ops_max)
-        if command.ByteSize() > self.request_bytes_max:
-            raise InvalidArgument(REQUEST_TOO_LARGE)
+        self._check_size(command)
         if self.alarms() and not _only_reads(command):
             self.check_sound()
-        if _puts_something(command):
+        if command.HasField("txn") and _txn_puts(command.txn):
             self.check_room(node)
+
+    def _check_size(self, command: store_pb2.Command) -> None:
+        if command.ByteSize() > self.request_bytes_max:
+            raise InvalidArgument(REQUEST_TOO_LARGE)
 
     def check_room(self, node: Node) -> None:
         """Whether the database may be added to.
@@ -55,8 +63,10 @@ class Limits:
         Raises:
             DataLoss, ResourceExhausted: see `check`.
         """
-        self.check_sound()
-        if node.bytes_in_use > self.quota_bytes or self._is_on(rpc_pb2.NOSPACE):
+        alarms = self.alarms()
+        if alarms:  # As a rule there is none.
+            self.check_sound()
+        if node.bytes_in_use > self.quota_bytes or (alarms and self._is_on(rpc_pb2.NOSPACE)):
             raise ResourceExhausted(NO_SPACE)
 
     def check_sound(self) -> None:
@@ -65,8 +75,7 @@ class Limits:
             raise DataLoss(CORRUPT)
 
     def _is_on(self, kind: int) -> bool:
-        alarms = self.alarms()
-        return bool(alarms) and any(alarm.kind == kind for alarm in alarms)  # As a rule there is none.
+        return any(alarm.kind == kind for alarm in self.alarms())
 
 
 def _nesting(request: rpc_pb2.TxnRequest) -> int:
@@ -84,10 +93,6 @@ def _nesting(request: rpc_pb2.TxnRequest) -> int:
 
 def _only_reads(command: store_pb2.Command) -> bool:
     return command.HasField("range") or (command.HasField("txn") and is_readonly(command.txn))
-
-
-def _puts_something(command: store_pb2.Command) -> bool:
-    return command.HasField("put") or (command.HasField("txn") and _txn_puts(command.txn))
 
 
 def _txn_puts(request: rpc_pb2.TxnRequest) -> bool:
