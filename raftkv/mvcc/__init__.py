@@ -40,9 +40,13 @@ with a walk over LMDB's pages, `checking` finds any damage done while the file w
 sums costs a put 10 % of its time in the state machine.
 
 Compaction raises the compact revision, for every reader at once; `compaction` then removes what has become invisible in
-small slices. How far that has come is the one thing in which two nodes with equal logs may differ.
+small slices. How far that has come is the one thing in which two nodes with equal logs may differ. Removing a record costs
+about 10 µs where keys are written at random, most of it LMDB's: each record lies on pages of its own, to be found,
+copied, and written by the next commit.
 
 Not done: keys above 511 bytes (LMDB's limit); a search for damage while the store is open (values are checked when they are
-read, the index is not); a count of a large range without walking it (etcd walks it too, in memory). Free pages are reused by
+read, the index is not); a count of a large range without walking it (etcd walks it too, in memory); removal in the order of
+what is removed, not of what superseded it, for many thousand records at a time: where keys are written at random it would
+bring half as many pages into a commit, but how far it has come would be two numbers instead of one. Free pages are reused by
 LMDB and never given back to the file system, but for a copy without them that is swapped in (`statemachine`: `defragment`).
 """

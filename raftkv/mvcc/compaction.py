@@ -5,15 +5,21 @@ predecessor (the same key's version before it) invisible to every read that is s
 tombstone goes too. Nothing else needs to be looked at: the work is proportional to what was written between two
 compactions, not to the number of keys, and no memory is kept. Where it stopped lies in the counters: a restart goes on.
 
-How far this has come differs from node to node; what reads and hashes see does not.
+A slice looks each of its keys up once. Of what was walked before it, at most one version of a key is left: where the slice's
+first version of a key is not the first one in the index, what stands before it is its predecessor. From there on everything
+is deleted where the cursor stands, which LMDB then moves on to the next version; the values follow, in one go.
+
+How far this has come differs from node to node; what reads and hashes see does not. When a slice is due is not decided here
+(`raftkv.statemachine.pacing`).
 """
 
 from __future__ import annotations
 
-from itertools import islice
-
 from raftkv.mvcc.schema import REVISION, REVISION_BYTES, SUB_MAX, VERSION, user_key_of
 from raftkv.mvcc.store import Store
+
+SLICE_BYTES = 1 << 20
+"""Values a slice walks over, whatever the number of records: a record may be as large as a request."""
 
 _unpack_version = VERSION.unpack
 
@@ -27,40 +33,57 @@ def compact_some(store: Store, *, records: int) -> bool:
     target = store.removable_revision
     if store.removed_through >= (target, SUB_MAX) or target <= 0:
         return False
-    superseding, is_last = _records_after(store, store.removed_through, target, records)
-    for revision_key, key in superseding:
-        _remove_predecessor(store, revision_key, key)
-    last = (target, SUB_MAX) if is_last else REVISION.unpack(superseding[-1][0])
-    store.removed_through = (last[0], last[1])
+    end = REVISION.pack(target, SUB_MAX)
+    written, last = _walk(store, end, records)
+    _remove_superseded(store, written)
+    main, sub = REVISION.unpack(last)
+    store.removed_through = (main, sub)
     store.dirty = True
-    return not is_last
+    return last != end
 
 
-def _records_after(
-    store: Store, position: tuple[int, int], target: int, records: int
-) -> tuple[list[tuple[bytes, bytes]], bool]:
-    """The next records up to `target`, as (revision key, user key), and whether those are all."""
+def _walk(store: Store, end: bytes, records: int) -> tuple[dict[bytes, list[bytes]], bytes]:
+    """The next records: of each user key its revisions, in order; and where the walk ended, which is `end` after the last."""
     store.begin()
     cursor = store.revisions_cursor
-    found: list[tuple[bytes, bytes]] = []
-    main, sub = position
+    written: dict[bytes, list[bytes]] = {}
+    main, sub = store.removed_through
     start = REVISION.pack(main, sub + 1) if sub < SUB_MAX else REVISION.pack(main + 1, 0)
     if not cursor.set_range(start):
-        return found, True
-    for revision_key, stored in islice(cursor, records):
-        if REVISION.unpack(revision_key)[0] > target:
-            return found, True
-        found.append((revision_key, user_key_of(stored)))
-    return found, len(found) < records
+        return written, end
+    size = 0
+    for revision_key, stored in cursor:
+        if revision_key > end:
+            return written, end
+        written.setdefault(user_key_of(stored), []).append(revision_key)
+        records -= 1
+        size += len(stored)
+        if records == 0 or size >= SLICE_BYTES:
+            return written, revision_key
+    return written, end
 
 
-def _remove_predecessor(store: Store, revision_key: bytes, key: bytes) -> None:
+def _remove_superseded(store: Store, written: dict[bytes, list[bytes]]) -> None:
+    """Remove each key's versions before the last of those written in this slice; that too, if it is a tombstone."""
     cursor = store.index_cursor
-    is_found = cursor.set_range_dup(key, revision_key)
-    assert is_found, f"revision {REVISION.unpack(revision_key)} of {key!r} is not in the index"
-    packed = cursor.value()
-    assert packed[:REVISION_BYTES] == revision_key, f"{key!r}: {packed!r} stands where {revision_key!r} should"
-    if cursor.prev_dup():
-        store.remove(key, cursor.value())
-    if _unpack_version(packed)[3] == 0:
-        store.remove(key, packed)
+    seek_key, version_here, delete_here = cursor.set_key, cursor.value, cursor.delete
+    removed: list[tuple[bytes, bytes]] = []
+    for key, revisions in written.items():
+        is_found = seek_key(key)
+        assert is_found, f"{key!r} is not in the index"
+        packed = version_here()
+        if packed[:REVISION_BYTES] < revisions[0]:
+            removed.append((key, packed))
+            delete_here()
+            packed = version_here()
+        last = revisions[-1]
+        for revision_key in revisions:
+            assert packed[:REVISION_BYTES] == revision_key, f"{key!r}: {packed!r} stands where {revision_key!r} should"
+            if revision_key is not last:
+                removed.append((key, packed))
+                delete_here()
+                packed = version_here()
+        if _unpack_version(packed)[3] == 0:
+            removed.append((key, packed))
+            delete_here()
+    store.forget(removed)

@@ -90,6 +90,8 @@ class Store:
         self.dirty = False
         """Something changed since the last commit."""
         self.operation_counts = OperationCounts()
+        self.records_written = self.records_removed = 0
+        """Since the start."""
         self._changes = 0
         self._set_hash = 0
         self._pins: dict[object, int] = {}
@@ -289,18 +291,25 @@ class Store:
             self.begin()
         return self._leases
 
-    def remove(self, key: bytes, packed: bytes) -> None:
-        """Take a version and its value off the disk. Only for `compaction`, which knows that nobody can see it."""
-        is_gone = self.txn.delete(key, packed, db=self.environment.index)
-        assert is_gone, f"{key!r} has no version {_unpack_version(packed)}"
-        is_gone = self.txn.delete(packed[:REVISION_BYTES], db=self.environment.revisions)
-        assert is_gone, f"{key!r}: version {_unpack_version(packed)} has no value"
-        self._set_hash -= version_hash(key, packed)
+    def forget(self, removed: list[tuple[bytes, bytes]]) -> None:
+        """Take values off the disk whose versions, each with its key, have just been deleted from the index.
+
+        Only for `compaction`, which knows that nobody can see them.
+        """
+        remove_value, revisions = self.txn.delete, self.environment.revisions
+        hashes = 0
+        for key, packed in removed:
+            is_gone = remove_value(packed[:REVISION_BYTES], b"", revisions)
+            assert is_gone, f"{key!r}: version {_unpack_version(packed)} has no value"
+            hashes += crc32(key + packed)  # `version_hash`, without the call.
+        self._set_hash -= hashes
+        self.records_removed += len(removed)
 
     def end_write(self) -> int:
         """The write is complete; returns the revision, raised by one if anything changed."""
         if self._changes:
             self.revision += 1
+            self.records_written += self._changes
             self._changes = 0
             self.dirty = True
         return self.revision

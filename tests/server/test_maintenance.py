@@ -299,7 +299,8 @@ def falsify_last_write(state: Path, key: bytes, value: bytes) -> None:
     assert packed is not None
     main, sub, *_ = VERSION.unpack(packed)
     assert (main, sub) == (store.revision, 0)
-    store.remove(key, packed)
+    store.index_cursor.delete()
+    store.forget([(key, packed)])
     store.revision = main - 1
     store.put(key, value, 0)
     store.end_write()
