@@ -20,9 +20,10 @@ from raftkv.errors import RequestError
 from raftkv.node.events import Applied, Called, Durable, Event, Failed, Installed
 from raftkv.raft.types import Entry, NodeId, SnapshotMeta
 from raftkv.statemachine import StateMachine
+from raftkv.statemachine.pacing import PAUSE_S, QUIET_S
 
 IDLE_WAIT_S = 0.1
-"""How long the thread sleeps without work before it looks whether a commit or a compaction step is due."""
+"""How long the thread sleeps without work before it looks whether a commit is due, or something may be removed by now."""
 
 Task = Callable[[], None]
 Observer = Callable[[StateMachine], Called | None]
@@ -44,6 +45,8 @@ class ApplyQueue:
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._durable_index = machine.durable_index
         self._observer: Observer | None = None
+        self._is_idle = False
+        """No job came in time, the last time one was waited for."""
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply committed entries. Reported as `Applied`."""
@@ -66,7 +69,9 @@ class ApplyQueue:
         self._tasks.put(None)
 
     def work(self, *, wait_s: float = IDLE_WAIT_S) -> bool:
-        """Do the next job, or a slice of housekeeping when none comes within `wait_s`; then commit, if that is due.
+        """Do the next job, or a slice of compaction when none comes within `wait_s`; then commit, if that is due.
+
+        While there is something to remove, the wait is shorter, and a slice may come before the job: see `pacing`.
 
         False: this was the end, by `finish` or by a failure, which was reported as `Failed`.
         """
@@ -88,10 +93,15 @@ class ApplyQueue:
         return self._tasks.qsize()
 
     def _next(self, wait_s: float) -> bool:
+        if self._machine.compact_before_job():
+            wait_s = min(wait_s, PAUSE_S if self._is_idle else QUIET_S)
         try:
-            task = self._tasks.get(block=not self._machine.compact_some(), timeout=wait_s)
+            task = self._tasks.get(timeout=wait_s)
         except queue.Empty:
+            self._is_idle = True
+            self._machine.compact_some()
             return True
+        self._is_idle = False
         if task is None:
             return False
         task()

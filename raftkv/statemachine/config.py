@@ -31,7 +31,8 @@ class StoreLimits:
     commit_interval_s: float = 1.0
     """A synced commit makes the disk slow for the log beside it: seldom is better. The log covers what is not committed."""
     commit_operations: int = 10_000
+    """Applied between two commits, or removed by compaction: the pages of so many are kept in memory."""
     commit_bytes: int = 32 << 20
     """Payload applied between two commits; it is kept in memory, in case the map fills and it must be applied again."""
-    compact_records: int = 500
-    """Records one `compact_some` looks at: about 5 ms."""
+    compact_records: int = 100
+    """Records one `compact_some` looks at: about 1 ms, for which a job may have to wait."""

@@ -35,6 +35,7 @@ from raftkv.statemachine.application import Application
 from raftkv.statemachine.config import Bootstrap, StoreLimits
 from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import Origins
+from raftkv.statemachine.pacing import CompactionPace
 from raftkv.statemachine.sessions import Sessions
 from raftkv.statemachine.uncommitted import Uncommitted
 
@@ -61,6 +62,7 @@ class StateMachine:
         """What can be asked about leases."""
         self._bytes_in_use = 0
         self._uncommitted = Uncommitted(limits, clock)
+        self._compaction_pace = CompactionPace(limits.compact_records)
         self._application = Application(self._store, note_change=self._uncommitted.note_change)
         self._clock = clock
         self.commit_durations = Durations()
@@ -228,7 +230,9 @@ class StateMachine:
         if not entries:
             return []
         self._uncommitted.note_change()
+        written_before = self._store.records_written
         batches = self._retry_when_full("apply", lambda: self._apply_all(entries, wanted))
+        self._compaction_pace.wrote(self._store.records_written - written_before)
         self._uncommitted.add(entries)
         return batches
 
@@ -381,9 +385,16 @@ class StateMachine:
         """Remove a slice of what was compacted; True while there is more. What a commit does not catch is done again."""
         if not self.compact_due():
             return False
-        limit = self._limits.compact_records
-        self._uncommitted.note_change(limit)
-        return self._retry_when_full("compact", lambda: compact_some(self._store, records=limit))
+        records = self._limits.compact_records
+        self._compaction_pace.looked_at(records)
+        removed_before = self._store.records_removed
+        has_more = self._retry_when_full("compact", lambda: compact_some(self._store, records=records))
+        self._uncommitted.note_change(removals=self._store.records_removed - removed_before)
+        return has_more
+
+    def compact_before_job(self) -> bool:
+        """Remove what the jobs before call for (`pacing`); whether there is more, for when the thread is idle."""
+        return self._compaction_pace.before_job(self.compact_some, is_compacted=self.compact_due())
 
     # --- snapshots ----------------------------------------------------------------------------------------------------
 

@@ -23,13 +23,18 @@ class Uncommitted:
     def clear(self) -> None:
         """Everything has been committed."""
         self.entries: list[Entry] = []
-        self._operations = 0
+        self._operations = self._removals = 0
         self._bytes = 0
         self._since: float | None = None
 
-    def note_change(self, operations: int = 0) -> None:
-        """Something changes, by so many operations."""
+    def note_change(self, operations: int = 0, *, removals: int = 0) -> None:
+        """Something changes, by so many operations. Records removed are counted apart, with the same limit.
+
+        Both change pages of the index, often the same ones: so one commit for both writes much less than two do, and the log
+        on the same disk feels that.
+        """
         self._operations += operations
+        self._removals += removals
         if self._since is None:
             self._since = self._clock()
 
@@ -47,7 +52,7 @@ class Uncommitted:
         if self._since is None:
             return False
         return (
-            self._operations >= self._limits.commit_operations
+            max(self._operations, self._removals) >= self._limits.commit_operations
             or self._bytes >= self._limits.commit_bytes
             or self._clock() - self._since >= self._limits.commit_interval_s
         )
