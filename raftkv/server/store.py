@@ -7,6 +7,7 @@ one batch are concurrent with each other, as those of different callers are: a c
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
@@ -84,11 +85,17 @@ class StoreService:
                 writes.append(position)
         deadline = asyncio.get_running_loop().time() + hold_s
         room = Allowance(ANSWERS_BYTES_MAX)
-        await asyncio.gather(
-            self._write(request, writes, answers, hold_s),
-            self._read(request, reads, answers, deadline, room, self._node.read),
-            self._read(request, local_reads, answers, deadline, room, self._node.read_local),
-        )
+        work: list[Coroutine[Any, Any, None]] = []
+        if writes:
+            work.append(self._write(request, writes, answers, hold_s))
+        if reads:
+            work.append(self._read(request, reads, answers, deadline, room, self._node.read))
+        if local_reads:
+            work.append(self._read(request, local_reads, answers, deadline, room, self._node.read_local))
+        if len(work) == 1:
+            await work[0]  # As a rule: without a task of its own.
+        else:
+            await asyncio.gather(*work)
         return _respond(self._node, request, answers)
 
     async def open_session(self, request: store_pb2.OpenSessionRequest, hold_s: float) -> Any:
@@ -103,8 +110,6 @@ class StoreService:
     async def _write(
         self, request: store_pb2.BatchRequest, positions: list[int], answers: list[Any], hold_s: float
     ) -> None:
-        if not positions:
-            return
         if len(positions) == len(request.commands):
             batch = request
         else:
