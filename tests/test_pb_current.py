@@ -70,13 +70,15 @@ def test_every_rpc_of_etcd_is_there_under_its_literal_path(service: str, rpc: st
 
 
 def test_our_own_services_keep_their_names() -> None:
-    batch = methods()["raftkv.store.Store"]["Batch"]
+    batches = methods()["raftkv.store.Store"]["Batches"]
 
-    assert (batch.path, batch.request_type, batch.response_type) == (
-        "/raftkv.store.Store/Batch",
-        store_pb2.BatchRequest,
-        store_pb2.BatchResponse,
+    assert (batches.path, batches.request_type, batches.response_type) == (
+        "/raftkv.store.Store/Batches",
+        store_pb2.NumberedRequest,
+        store_pb2.NumberedResponse,
     )
+    assert batches.client_streaming
+    assert batches.server_streaming
     assert methods()["raftkv.peer.Peer"]["Stream"].client_streaming
 
 

@@ -12,10 +12,11 @@ One implementation, two faces:
         │                                                  queue, flights, deadlines, session, sending again
         └── calls, transaction, pages: arguments to encoded operations, responses to values
 
-**Many callers, few calls.** A gRPC call costs a Python process a quarter of a millisecond on either side, an operation in
-a batch a few microseconds. So callers do not make calls: they queue operations, and whatever has queued while the calls
-in flight ran goes as one `/raftkv.store.Store/Batch` call. Nobody waits for a batch to fill. A server that does not
-know the call (etcd) is found out by the first one and gets plain RPCs from then on.
+**Many callers, one stream.** A gRPC call costs a Python process half a millisecond, a message on a stream that is open less
+than half of that, an operation in a batch a few microseconds. So callers do not make calls: they queue operations, and
+whatever has queued while the flights under way took goes as one batch, and a connection's batches go on one
+`/raftkv.store.Store/Batches` stream, which answers them in any order (`batch_stream.py`). Nobody waits for a batch to fill. A
+server that does not know the stream (etcd) is found out by the first batch and gets plain RPCs from then on.
 
 **A write takes effect once, and never lies.** The first write of a client opens a session; each write is numbered in it, and
 every replica remembers what it was answered until the client has that (`session.py`). So what failed on the way is sent again,

@@ -1,14 +1,15 @@
 """One connection: a gRPC channel to one address that connects once, is used while it lasts, and is never reused.
 
 gRPC's channels reconnect by themselves, with a back-off of seconds and without telling whether a failed call had left the
-process. Here a channel lives for one connection. A call is made only while the channel says READY, so an endpoint that
-cannot be reached costs a write nothing: it surely was not sent.
+process. Here a channel lives for one connection. A call is made, and a batch sent, only while the channel says READY, so an
+endpoint that cannot be reached costs a write nothing: it surely was not sent.
 
 What may not live here: which endpoint to use (see `pool.py`), and sending again (see `engine.py`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -16,12 +17,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from raftkv.client.batch_stream import BATCHES_PATH, BatchStream
 from raftkv.client.operation import Kind
-from raftkv.client.outcomes import Failure, failure_of
+from raftkv.client.outcomes import CallFailed, Failure, failure_of
 from raftkv.errors import Code, Outcome
 from raftkv.pb import store_pb2
 
-_BATCH_PATH: Final = "/raftkv.store.Store/Batch"
+_SHARED_BYTES_MAX: Final = 4 << 20
+"""A larger batch has a stream of its own. Every server takes twice as much; one that takes no more ends the stream it came on."""
 _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     # Channels to one address share back-off and connection unless told not to; ours must start afresh.
     ("grpc.use_local_subchannel_pool", 1),
@@ -41,23 +44,15 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 
-class CallFailed(Exception):
-    """A call ended without a response; carries the `Failure`. Never leaves the client: not of the public tree."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-
-
 class Connection:
     """A channel to `address` ("HOST:PORT").
 
     Attributes:
         address: as parsed.
-        batches: whether the server knows the Batch call; None until it has been asked.
+        batches: whether the server knows batches; None until it has been asked.
         sessions: False: the server opens none, and writes go without; None until that is known.
-        batch_flights: Batch calls without an answer yet.
-        unary_flights: other calls without an answer yet.
+        batch_flights: batches without an answer yet.
+        unary_flights: calls without an answer yet.
         answered_at: `time.monotonic()` of the last response of any kind; kept by the engine.
         retired: no longer used for new calls; closed when the last flight has landed.
     """
@@ -71,7 +66,8 @@ class Connection:
         self.answered_at = 0.0
         self.retired = False
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        self._batch: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(_BATCH_PATH)
+        self._shared: BatchStream | None = None
+        self._streams: set[BatchStream] = set()
         self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
     @property
@@ -90,15 +86,31 @@ class Connection:
         return False
 
     async def call_batch(self, request: bytes, timeout: float) -> store_pb2.BatchResponse:
-        """Send an encoded BatchRequest.
+        """Send an encoded BatchRequest, on the stream of all batches or, where it may do harm there, on one of its own.
 
         Raises:
             CallFailed: there is no response.
         """
-        response: store_pb2.BatchResponse = await self._call(
-            self._batch, request, timeout, store_pb2.BatchResponse.FromString
-        )
-        return response
+        if len(request) > _SHARED_BYTES_MAX:
+            return await self._call_apart(request, timeout)
+        stream = self._shared
+        if stream is None or not stream.is_open:
+            stream = self._shared = self._open_stream()
+        return await stream.call(request, timeout)
+
+    async def _call_apart(self, request: bytes, timeout: float) -> store_pb2.BatchResponse:
+        stream = self._open_stream()
+        try:
+            return await stream.call(request, timeout)
+        finally:
+            await stream.close()
+            self._streams.discard(stream)
+
+    def _open_stream(self) -> BatchStream:
+        self._streams = {stream for stream in self._streams if stream.is_open}
+        stream = BatchStream(self.stream(BATCHES_PATH), self.address)
+        self._streams.add(stream)
+        return stream
 
     async def call_unary(self, kind: Kind, request: bytes, timeout: float) -> Any:
         """Send one encoded request to the RPC of its kind.
@@ -111,7 +123,7 @@ class Connection:
             method = self._unary[kind.path] = self._channel.unary_unary(kind.path)
         return await self._call(method, request, timeout, kind.parse)
 
-    def stream(self, path: str, *, metadata: Sequence[tuple[str, str]]) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+    def stream(self, path: str, *, metadata: Sequence[tuple[str, str]] = ()) -> grpc.aio.StreamStreamCall[bytes, bytes]:
         """Begin a call with streams of encoded messages both ways."""
         return self._channel.stream_stream(path)(metadata=metadata)
 
@@ -132,4 +144,5 @@ class Connection:
     async def close(self) -> None:
         """Close the channel; calls still in flight are cancelled."""
         self.retired = True
+        await asyncio.gather(*(stream.close() for stream in self._streams))
         await self._channel.close()

@@ -1,10 +1,10 @@
 """The one implementation behind both faces: a queue, a few calls in flight, deadlines, sending again.
 
-    submit ─► queue ─► flight: Batch (up to operations_max, bytes_max), or one unary RPC ─► settle each operation
+    submit ─► queue ─► flight: a batch (up to operations_max, bytes_max), or one unary RPC ─► settle each operation
                 ▲                                                        │
                 └──── may be sent again (`Operation.is_repeatable`) ◄────┘  what else failed raises, with its outcome
 
-Whatever has queued while the calls in flight ran goes as one call; a lone caller's operation goes at once. Operations of
+Whatever has queued while the flights under way took goes as one; a lone caller's operation goes at once. Operations of
 one caller that waits for each answer are applied in its order; operations that are in flight together are concurrent,
 whoever sent them.
 
@@ -21,11 +21,11 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
-from raftkv.client.connection import CallFailed, Connection
+from raftkv.client.connection import Connection
 from raftkv.client.flight import Flight
 from raftkv.client.limits import Limits
 from raftkv.client.operation import OPEN_SESSION, Operation, batch_request
-from raftkv.client.outcomes import Failure, failure_in_answer
+from raftkv.client.outcomes import CallFailed, Failure, failure_in_answer
 from raftkv.client.pool import Pool
 from raftkv.client.queue import NEVER, Queue
 from raftkv.client.session import Session
@@ -225,7 +225,7 @@ class Engine:
                 connection.unary_flights += 1
                 self._start(Flight(connection, [queue.pop()], batched=False))
             else:
-                # The first call finds out whether the server knows Batch.
+                # The first one finds out whether the server knows batches.
                 if connection.batch_flights >= (limits.flights_max if connection.batches else 1):
                     break
                 session = self._session_for(connection)

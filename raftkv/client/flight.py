@@ -1,4 +1,4 @@
-"""One call on its way, and what becomes of the operations in it when it fails.
+"""A batch or a call on its way, and what becomes of the operations in it when it fails.
 
 What may not live here: sending, and the queue.
 """
@@ -13,7 +13,7 @@ from raftkv.client.operation import Operation
 
 
 class Flight:
-    """One call in flight and the operations in it."""
+    """One batch or one call in flight, and the operations in it."""
 
     __slots__ = ("batched", "connection", "earliest", "latest", "moved", "operations", "started")
 

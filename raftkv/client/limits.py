@@ -11,7 +11,7 @@ from typing import Final
 from raftkv.errors import ConfigError
 
 OPERATIONS_MAX: Final = 4096
-"""A server refuses a Batch call with more commands."""
+"""A server refuses a batch of more commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +19,10 @@ class Limits:
     """Bounds of one client. The defaults suit everybody known so far.
 
     Attributes:
-        flights_max: Batch calls in flight. More than a few only make the batches smaller.
-        unary_flights_max: other RPCs in flight, all there is with a server that does not know Batch.
-        operations_max: operations in one Batch call; 4096 at most, for a server takes no more.
-        bytes_max: of the requests in one Batch call; a larger operation travels alone. Below the server's 1.5 MiB.
+        flights_max: batches in flight. More than a few only make the batches smaller.
+        unary_flights_max: other RPCs in flight, all there is with a server that does not know batches.
+        operations_max: operations in one batch; 4096 at most, for a server takes no more.
+        bytes_max: of the requests in one batch; a larger operation travels alone. Below the server's 1.5 MiB.
         queue_operations_max: operations that wait before callers have to wait for room.
         queue_bytes_max: bytes of such operations.
         stall_s: a connection that owes an answer for so long, and has sent none meanwhile, is left for the next endpoint.

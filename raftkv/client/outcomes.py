@@ -46,6 +46,8 @@ _REFUSALS = frozenset(
 _ANSWERS = frozenset({Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.OUT_OF_RANGE})
 """With these a command is refused by what it says, or by the state: so every copy of it is."""
 _SILENCE = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED})
+_BROKE_IN_WRITE = "Internal error from Core"
+"""grpc.aio's text for a stream that turned out to have ended when something was written to it."""
 _ETCD = "etcdserver: "
 _OURS = "raftkv: "
 """Texts about sessions: of this copy alone."""
@@ -88,6 +90,14 @@ class Failure:
         return Outcome.UNKNOWN if operation.in_doubt and not is_of_the_state else self.outcome
 
 
+class CallFailed(Exception):
+    """A call ended without a response; carries the `Failure`. Never leaves the client: not of the public tree."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     """Judge a call that gRPC says has failed."""
     code = _code(error.code().value[0])
@@ -96,6 +106,8 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
         # Nobody's words, but what gRPC makes of a broken stream: so a server that closes ends calls which it has not taken up.
         code, message = Code.UNAVAILABLE, "the server closed the call"
     trailing = dict(error.trailing_metadata() or ())
+    if code is Code.INTERNAL and message == _BROKE_IN_WRITE and not trailing:
+        code, message = Code.UNAVAILABLE, "the connection broke"
     declared = trailing.get(OUTCOME_KEY)
     if declared is not None:
         outcome = Outcome.NOT_APPLIED if declared in ("not-applied", b"not-applied") else Outcome.UNKNOWN

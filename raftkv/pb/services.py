@@ -2,7 +2,7 @@
 
 The message packages carry a prefix of our own (`raftkv.etcdserverpb`), so that one process can hold raftkv and another
 etcd client. Package names are not on the wire, but service paths are: a service that etcd defines keeps etcd's path
-(`/etcdserverpb.KV/Range`), one of ours keeps its full name (`/raftkv.store.Store/Batch`). The table is derived from the
+(`/etcdserverpb.KV/Range`), one of ours keeps its full name (`/raftkv.store.Store/Batches`). The table is derived from the
 descriptors, so it can never disagree with the proto files.
 
 What may not live here: anything that imports gRPC, and any handler.

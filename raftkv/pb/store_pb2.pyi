@@ -137,6 +137,26 @@ class OpenSessionResponse(_message.Message):
     ttl_ms: int
     def __init__(self, header: _Optional[_Union[_rpc_pb2.ResponseHeader, _Mapping]] = ..., session: _Optional[int] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
+class NumberedRequest(_message.Message):
+    __slots__ = ("number", "hold_ms", "batch")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HOLD_MS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    hold_ms: int
+    batch: bytes
+    def __init__(self, number: _Optional[int] = ..., hold_ms: _Optional[int] = ..., batch: _Optional[bytes] = ...) -> None: ...
+
+class NumberedResponse(_message.Message):
+    __slots__ = ("number", "response", "failure")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    response: bytes
+    failure: Failure
+    def __init__(self, number: _Optional[int] = ..., response: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
 class BatchRequest(_message.Message):
     __slots__ = ("commands",)
     COMMANDS_FIELD_NUMBER: _ClassVar[int]

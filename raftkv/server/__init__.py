@@ -1,7 +1,7 @@
 """What clients see of a node: etcd's gRPC API, and raftkv's batching service, on one port.
 
       etcdctl, etcd clients             raftkv's client
-             │ /etcdserverpb.KV/…            │ /raftkv.store.Store/Batch
+             │ /etcdserverpb.KV/…            │ /raftkv.store.Store/Batches
              ▼                               ▼
        KvService  ClusterService  MaintenanceService  StoreService      check the request, by etcd's rules and texts
              └───────────────┬───────────────┘
@@ -12,6 +12,9 @@
 Every node takes every request: the node forwards to the leader, wherever that is. A request is held until the client's
 deadline; a write that then fails carries the trailing metadata `raftkv-outcome: not-applied` or `unknown`, because a client
 must be able to tell.
+
+raftkv's client has one stream for each of its connections, on which its batches come and their answers go, in any order
+(`batch_stream.py`); what a batch is, `store.py` says.
 
 `assembly.py` puts a whole node together: directories, log, state machine, core, transport and these services.
 

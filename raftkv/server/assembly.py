@@ -30,6 +30,7 @@ from raftkv.node.watchdogs import DiskSpace, Monitor
 from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
 from raftkv.raft.types import NodeId
+from raftkv.server.batch_stream import BATCHES_PATH, BatchStreams
 from raftkv.server.call_counts import CountedCalls
 from raftkv.server.cluster import ClusterService
 from raftkv.server.contending import Contending
@@ -50,7 +51,7 @@ from raftkv.server.membership import Acquaintances, dial_overrides, members_of, 
 from raftkv.server.presence import announce, keep_health
 from raftkv.server.services import Services
 from raftkv.server.space import SpaceAlarm
-from raftkv.server.store import BATCH_PATH, StoreService
+from raftkv.server.store import StoreService
 from raftkv.server.watch import WATCH_PATH, WatchService
 from raftkv.statemachine import Bootstrap, StateMachine
 from raftkv.statemachine.snapshot import verify_snapshot
@@ -63,7 +64,7 @@ log = logging.getLogger("raftkv.server")
 
 GRPC_OVERHEAD_BYTES = 512 * 1024
 BATCH_BYTES_MAX = 8 * 1024 * 1024
-"""Largest Batch call; each command in it is held to --max-request-bytes by itself."""
+"""Largest batch; each command in it is held to --max-request-bytes by itself."""
 DISK_WAIT_S = 3.0
 """A stopping node waits so long for its disk, for the log and again for the state machine."""
 STOP_S = 1.5
@@ -289,6 +290,7 @@ class Server:
         draining = asyncio.create_task(self._close_ports(drain_s + ANSWER_S))
         self._watches.stop()  # They would go on for ever.
         self._leases.stop()
+        self._batches.stop()
         await asyncio.wait([draining], timeout=DRAIN_MIN_S)
         while not draining.done() and not self.node.is_idle and loop.time() < stop_at:
             await asyncio.wait([draining], timeout=0.01)
@@ -334,6 +336,7 @@ class Server:
         self._maintenance = MaintenanceService(self.node, snapshot_dir)
         self._store = StoreService(self.node, limits)
         hold_s = HOLD_BASE_S + 2 * config.election_timeout_ms / 1000
+        self._batches = BatchStreams(self._store.batch, hold_s=hold_s)
         self._leases = LeaseService(
             self.node,
             limits,
@@ -373,9 +376,9 @@ class Server:
             streams={
                 WATCH_PATH: self._watches.watch,
                 KEEP_ALIVE_PATH: self._leases.keep_alive,
+                BATCHES_PATH: self._batches.serve,
             },
             many={**self._maintenance.many(), **elections.many()},
-            raw=frozenset({BATCH_PATH}),
             patient=frozenset({LOCK_PATH, CAMPAIGN_PATH}),
             hold_s=hold_s,
         )

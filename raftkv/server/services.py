@@ -63,7 +63,6 @@ class Services(grpc.GenericRpcHandler):
         serve: path to function.
         streams: path to function, of the methods that stream both ways.
         many: path to function, of the methods with many responses.
-        raw: paths whose requests are handed over as bytes.
         patient: paths of methods that wait for others: without a deadline, for as long as their caller does.
         hold_s: how long a request without a deadline is held.
     """
@@ -75,7 +74,6 @@ class Services(grpc.GenericRpcHandler):
         *,
         streams: Mapping[str, ServeStream] = MappingProxyType({}),
         many: Mapping[str, ServeMany] = MappingProxyType({}),
-        raw: frozenset[str],
         patient: frozenset[str] = frozenset(),
         hold_s: float,
     ) -> None:
@@ -84,9 +82,9 @@ class Services(grpc.GenericRpcHandler):
         for service in methods().values():
             for method in service.values():
                 if method.path in serve:
-                    parse = None if method.path in raw else method.request_type.FromString
+                    hold_at_most_s = math.inf if method.path in patient else hold_s
                     self._handlers[method.path] = grpc.unary_unary_rpc_method_handler(
-                        self._unary(serve[method.path], parse, math.inf if method.path in patient else hold_s),
+                        self._unary(serve[method.path], method.request_type.FromString, hold_at_most_s),
                         response_serializer=_serialize,
                     )
                 elif method.path in streams:
@@ -112,14 +110,14 @@ class Services(grpc.GenericRpcHandler):
         return handler
 
     def _unary(
-        self, serve: Serve, parse: Callable[[bytes], Message] | None, default_hold_s: float
+        self, serve: Serve, parse: Callable[[bytes], Message], default_hold_s: float
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def handle(raw: bytes, context: Any) -> Any:
             left_s = remaining_s(context)
             hold_s = default_hold_s if left_s is None else max(0.0, left_s - HOLD_MARGIN_S)
             try:
                 self._check_leader(context)
-                return await serve(raw if parse is None else parsed(parse, raw), hold_s)
+                return await serve(parsed(parse, raw), hold_s)
             except RequestError as error:
                 await abort(context, error)
 

@@ -1,4 +1,4 @@
-"""raftkv's own service: many callers' operations in one call, answered together.
+"""raftkv's own service: many callers' operations in one batch, answered together; and sessions.
 
 The writes of a batch enter the log as they came; the reads share one ReadIndex round, and room for their answers. Operations of
 one batch are concurrent with each other, as those of different callers are: a caller that wants order waits for the first answer.
@@ -22,7 +22,6 @@ from raftkv.server.ranges import RangeReading
 from raftkv.server.services import Serve, answered, header, parsed
 from raftkv.statemachine import StateMachine
 
-BATCH_PATH = "/raftkv.store.Store/Batch"
 TOO_MANY_COMMANDS = f"raftkv: too many commands in one batch: more than {BATCH_COMMANDS_MAX}"
 ANSWERS_BYTES_MAX = 64 * 1024 * 1024
 """Of what the ranges of one batch answer, together. A few bytes ask for a megabyte, and a batch may ask for it thousands of times."""
@@ -35,7 +34,7 @@ SEND_AWAY_MAX_S = 0.4
 
 
 class StoreService:
-    """Batch and OpenSession."""
+    """What a batch is, and OpenSession. The stream that batches come on is `batch_stream.py`'s."""
 
     def __init__(self, node: Node, limits: Limits) -> None:
         self._node = node
@@ -44,13 +43,13 @@ class StoreService:
         self._asked_at = 0.0
 
     def methods(self) -> dict[str, Serve]:
-        return {BATCH_PATH: self.batch, "/raftkv.store.Store/OpenSession": self.open_session}
+        return {"/raftkv.store.Store/OpenSession": self.open_session}
 
     async def send_away(self) -> None:
-        """Refuse all calls from now on, so that clients go to another node, and return when no more of them come.
+        """Refuse all batches from now on, so that clients go to another node, and return when no more of them come.
 
-        gRPC breaks calls that are on their way to a server which closes, and their callers cannot know what became of them. One
-        that is refused by us is known not to have been carried out: raftkv's client sends it elsewhere.
+        gRPC breaks what is on its way to a server which closes, and callers cannot know what became of it. A batch that is
+        refused by us is known not to have been carried out: raftkv's client sends it elsewhere.
         """
         self._sends_away = True
         loop = asyncio.get_running_loop()

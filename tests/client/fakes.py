@@ -14,25 +14,85 @@ from raftkv.client.leasing import AsyncHome, AsyncLease
 from raftkv.client.operation import Operation
 from raftkv.errors import RequestError
 from raftkv.pb import mvcc_pb2, rpc_pb2, store_pb2
+from tests.support import eventually
 
 Hook = Callable[[Any, Any], Awaitable[Any]]
 
 
+class Flight:
+    """A batch that has arrived on a stream."""
+
+    def __init__(self, request: store_pb2.NumberedRequest, stream: Stream) -> None:
+        self.request = request
+        self.is_settled = False
+        self._stream = stream
+
+    async def answer(self, **result: Any) -> None:
+        """With `response`, the bytes of one, or `failure`."""
+        self.is_settled = True
+        await self._stream.write(number=self.request.number, **result)
+
+    async def abort(self, code: grpc.StatusCode, text: str, trailing: tuple[tuple[str, str], ...] = ()) -> None:
+        """End the stream."""
+        self.is_settled = True
+        self._stream.end(code, text, trailing)
+
+
+class Stream:
+    """A call of Batches, at its server."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._ended: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
+        self._writing = asyncio.Lock()
+
+    async def write(self, **fields: Any) -> None:
+        """A NumberedResponse of these."""
+        async with self._writing:
+            await self._context.write(store_pb2.NumberedResponse(**fields).SerializeToString())
+
+    def end(self, *status: Any) -> None:
+        """With code, text and trailing metadata, or with OK."""
+        if not self._ended.done():
+            self._ended.set_result(status)
+
+    async def serve(self, requests: AsyncIterator[bytes], fly: Callable[[Flight], Coroutine[Any, Any, None]]) -> None:
+        """Have what comes fly, until the client goes away or a flight ends the stream."""
+
+        async def read() -> None:
+            async for raw in requests:
+                request = store_pb2.NumberedRequest.FromString(raw)
+                tasks.append(asyncio.create_task(fly(Flight(request, self))))
+
+        await self.write()
+        tasks = [asyncio.create_task(read())]
+        try:
+            await asyncio.wait([tasks[0], self._ended], return_when=asyncio.FIRST_COMPLETED)
+            if self._ended.done() and self._ended.result():
+                await self._context.abort(*self._ended.result())
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
 class FakeStore:
-    """A store in a dict behind `/raftkv.store.Store/Batch` and the unary RPCs of etcd.
+    """A store in a dict behind `/raftkv.store.Store/Batches` and the unary RPCs of etcd.
 
     Attributes:
         applied: the keys put, in the order in which they were applied.
-        batches: the sizes of the Batch calls that arrived.
+        batches: the sizes of the batches that arrived.
+        streams: how many streams of batches were opened.
         unary: how many unary calls arrived.
         watching: how many streams of watches there are; each watch is accepted, and hears nothing.
         gate: while it is cleared, calls wait here after their arrival and before they are applied.
-        on_batch: called with request and context before anything is applied; may abort, wait, or return an answer.
+        on_batch: called with request and a `Flight` before anything is applied; may wait, return an answer, refuse the batch,
+            or end the stream.
         on_open: called with request and context before a session is opened; may abort, or wait.
         on_command: called with each command; an Answer that it returns stands for the command's own.
         sessions: what all stores of a cluster remember: session and sequence to the answer. None: it opens no sessions.
         commands: those of sessions, as they arrived.
-        loses_answers: Batch calls are applied, and then end as they do when a connection breaks.
+        loses_answers: batches are applied, and then their stream ends as it does when a connection breaks.
     """
 
     def __init__(
@@ -46,7 +106,7 @@ class FakeStore:
         self.data: dict[bytes, bytes] = {}
         self.applied: list[bytes] = []
         self.batches: list[int] = []
-        self.unary = self.watching = 0
+        self.unary = self.watching = self.streams = 0
         self.in_flight_max = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -55,6 +115,7 @@ class FakeStore:
         self.on_command: Callable[[store_pb2.Command], store_pb2.Answer | None] | None = None
         self.port = 0
         self._in_flight = 0
+        self._open_streams: set[Stream] = set()
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -66,17 +127,12 @@ class FakeStore:
         """Listen."""
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         if self.batching:
-            server.add_generic_rpc_handlers(
-                (_service("raftkv.store.Store", Batch=(self._batch, store_pb2.BatchRequest)),)
-                if self.sessions is None
-                else (
-                    _service(
-                        "raftkv.store.Store",
-                        Batch=(self._batch, store_pb2.BatchRequest),
-                        OpenSession=(self._open_session, store_pb2.OpenSessionRequest),
-                    ),
-                )
-            )
+            batches = grpc.stream_stream_rpc_method_handler(self._batches)
+            handlers = [grpc.method_handlers_generic_handler("raftkv.store.Store", {"Batches": batches})]
+            if self.sessions is not None:
+                opening = (self._open_session, store_pb2.OpenSessionRequest)
+                handlers.append(_service("raftkv.store.Store", OpenSession=opening))
+            server.add_generic_rpc_handlers(handlers)
         server.add_generic_rpc_handlers(
             (
                 _service(
@@ -105,20 +161,37 @@ class FakeStore:
             await self._server.stop(None)
             self._server = None
 
-    async def _batch(self, request: store_pb2.BatchRequest, context: Any) -> store_pb2.BatchResponse:
+    async def _batches(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        self.streams += 1
+        stream = Stream(context)
+        self._open_streams.add(stream)
+        try:
+            await stream.serve(requests, self._fly)
+        finally:
+            self._open_streams.discard(stream)
+
+    async def end_streams(self) -> None:
+        """End those of batches that are open, without a word, and return when all have ended."""
+        for stream in self._open_streams:
+            stream.end()
+        await eventually(lambda: not self._open_streams)
+
+    async def _fly(self, flight: Flight) -> None:
+        request = store_pb2.BatchRequest.FromString(flight.request.batch)
         self.batches.append(len(request.commands))
         self._in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self._in_flight)
         try:
             await self.gate.wait()
-            if self.on_batch is not None:
-                answer = await self.on_batch(request, context)
-                if answer is not None:
-                    return answer  # type: ignore[no-any-return]
-            response = store_pb2.BatchResponse(answers=[self._answer(command) for command in request.commands])
+            response = None if self.on_batch is None else await self.on_batch(request, flight)
+            if flight.is_settled:
+                return
+            if response is None:
+                response = store_pb2.BatchResponse(answers=[self._answer(command) for command in request.commands])
             if self.loses_answers:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
-            return response
+                await flight.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            else:
+                await flight.answer(response=response.SerializeToString())
         finally:
             self._in_flight -= 1
 
@@ -276,15 +349,21 @@ def failure(code: int, message: str, *, not_applied: bool) -> store_pb2.Answer:
 
 @asynccontextmanager
 async def breaking_server(breaks: int = 1_000_000) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """Speaks HTTP/2 until a request has arrived, then cuts the connection. Yields its address and what it received."""
+    """Speaks HTTP/2, and takes a stream of batches, until a request has arrived, then cuts the connection. Yields its address and what it received."""
     received: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         settings, settings_ack = b"\0\0\0\4\0\0\0\0\0", b"\0\0\0\4\1\0\0\0\0"
         writer.write(settings + settings_ack)
-        seen = b""
+        # `:status: 200` and `content-type: application/grpc`, then a message of no bytes, on the first stream.
+        headers = b"\0\0\x14\1\4\0\0\0\1" + b"\x88\x0f\x10\x10application/grpc"
+        empty_message = b"\0\0\5\0\0\0\0\0\1" + b"\0\0\0\0\0"
+        seen, is_taken = b"", False
         while chunk := await reader.read(65536):
             seen += chunk
+            if b"/raftkv.store.Store/Batches" in seen and not is_taken:
+                is_taken = True
+                writer.write(headers + empty_message)
             if b"cut-me" in seen:
                 received.append(seen)
                 break

@@ -155,7 +155,8 @@ async def test_an_unknown_outcome_in_an_answer_is_handed_to_the_caller(store: Fa
 
 
 async def test_a_client_sticks_to_one_endpoint_and_finds_it_again_after_a_restart(new_store: NewStore) -> None:
-    first, second = await new_store(), await new_store()
+    memory: dict[tuple[int, int], Any] = {}
+    first, second = await new_store(sessions=memory), await new_store(sessions=memory)
     async with raftkv.aio.connect([first.address, second.address]) as kv:
         for _ in range(5):
             await kv.put("k", "v")
@@ -166,19 +167,20 @@ async def test_a_client_sticks_to_one_endpoint_and_finds_it_again_after_a_restar
         assert len(second.applied) == 1
 
         await second.stop()
-        again = await new_store(port=first.port)
+        again = await new_store(port=first.port, sessions=memory)
         await kv.put("k", "v")
         assert len(again.applied) == 1
 
 
 async def test_an_outage_of_the_only_endpoint_is_waited_for(new_store: NewStore) -> None:
-    first = await new_store()
+    memory: dict[tuple[int, int], Any] = {}
+    first = await new_store(sessions=memory)
     async with raftkv.aio.connect(first.address) as kv:
         await kv.put("k", "v")
         await first.stop()
         waiting = asyncio.create_task(kv.put("k", "w"))
         await asyncio.wait([waiting], timeout=0.2)
-        back = await new_store(port=first.port)
+        back = await new_store(port=first.port, sessions=memory)
         start = time.monotonic()
         await waiting
 

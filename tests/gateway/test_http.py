@@ -206,5 +206,8 @@ def test_no_route_is_unknown(ours: Http, name: str) -> None:
 
 
 def test_our_own_services_have_no_route(ours: Http) -> None:
-    for path in chain(("/raftkv.store.Store/Batch", "/etcdserverpb.KV/Range"), ("/v3/store/batch", "/v3/kv/batch")):
+    for path in chain(
+        ("/raftkv.store.Store/Batches", "/raftkv.store.Store/OpenSession", "/etcdserverpb.KV/Range"),
+        ("/v3/store/batch", "/v3/kv/batch"),
+    ):
         assert ours.post(path, {}).status == 404

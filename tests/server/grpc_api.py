@@ -8,8 +8,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from raftkv.pb import rpc_pb2
+from raftkv.errors import Code
+from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.pb.services import methods
+from raftkv.server.batch_stream import BATCHES_PATH
 
 CALL_S = 10.0
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -60,8 +62,24 @@ class Api:
         try:
             return rpc(request, timeout=timeout_s, metadata=metadata, wait_for_ready=True)
         except grpc.RpcError as error:
-            trailing = dict(error.trailing_metadata() or ())
-            return Failed(error.code().name, str(error.details()), trailing.get("raftkv-outcome"))
+            return _failed(error)
+
+    def batch(self, request: Message | bytes, *, timeout_s: float = CALL_S) -> Any:
+        """The response to one batch, on a stream of its own, or `Failed`: the batch or the stream."""
+        batch = request if isinstance(request, bytes) else request.SerializeToString()
+        frame = store_pb2.NumberedRequest(number=1, hold_ms=int(timeout_s * 1000), batch=batch)
+        stream = self.channel.stream_stream(BATCHES_PATH)
+        try:
+            _, raw = stream(iter((frame.SerializeToString(),)), timeout=timeout_s, wait_for_ready=True)
+        except grpc.RpcError as error:
+            return _failed(error)
+        answer = store_pb2.NumberedResponse.FromString(raw)
+        assert answer.number == 1
+        if answer.WhichOneof("result") == "response":
+            return store_pb2.BatchResponse.FromString(answer.response)
+        not_applied = answer.failure.outcome == store_pb2.Failure.NOT_APPLIED
+        outcome = "not-applied" if not_applied else "unknown"
+        return Failed(Code(answer.failure.code).name, answer.failure.message, outcome)
 
     def kv(self, request: Message, **options: Any) -> Any:
         """A request of the KV service: the type says which RPC."""
@@ -72,6 +90,11 @@ class Api:
 
     def get(self, key: bytes, **options: Any) -> Any:
         return self.kv(rpc_pb2.RangeRequest(key=key), **options)
+
+
+def _failed(error: Any) -> Failed:
+    trailing = dict(error.trailing_metadata() or ())
+    return Failed(error.code().name, str(error.details()), trailing.get("raftkv-outcome"))
 
 
 KV_NAMES: dict[type[Message], str] = {

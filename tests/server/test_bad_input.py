@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raftkv.pb import rpc_pb2, store_pb2
@@ -239,8 +241,13 @@ PATHS = (
     ("etcdserverpb.Lease", "LeaseGrant"),
     ("etcdserverpb.Lease", "LeaseRevoke"),
     ("etcdserverpb.Lease", "LeaseTimeToLive"),
-    ("raftkv.store.Store", "Batch"),
+    ("raftkv.store.Store", "Batches"),
 )
+
+
+def ask(api: Api, service: str, name: str, request: bytes) -> Any:
+    """An RPC that takes one request, or one batch on a stream."""
+    return api.batch(request) if name == "Batches" else api.call(service, name, request)
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
@@ -248,7 +255,7 @@ def test_a_request_that_is_no_protobuf_is_an_error_and_the_node_goes_on(node: Ap
     before = node.get(b"-").header.revision
 
     for service, name in PATHS:
-        answer = node.call(service, name, GARBAGE[garbage])
+        answer = ask(node, service, name, GARBAGE[garbage])
         if garbage != "wrong types":  # To some messages, these are fields they do not know.
             assert isinstance(answer, Failed), f"{service}/{name}"
             assert answer.code == "INTERNAL", answer
@@ -286,7 +293,7 @@ def test_txns_nested_too_deeply_to_be_applied_or_answered_are_refused(nodes: dic
                 assert answer.code in ("INTERNAL", "INVALID_ARGUMENT"), answer
                 assert answer.outcome == "not-applied"
             command = b"\x1a" + varint(len(nested(depth))) + nested(depth)
-            batch = api.call("raftkv.store.Store", "Batch", b"\x7a" + varint(len(command)) + command)
+            batch = api.batch(b"\x7a" + varint(len(command)) + command)
             refused = isinstance(batch, Failed) or batch.answers[0].WhichOneof("result") == "failure"
             assert refused == (depth > 32), batch
 
@@ -310,12 +317,12 @@ def test_unknown_fields_nested_as_deep_as_can_be_parsed_reach_no_log_entry(nodes
         ("etcdserverpb.Lease", "LeaseGrant"): rpc_pb2.LeaseGrantRequest(TTL=60),
         ("etcdserverpb.Lease", "LeaseRevoke"): rpc_pb2.LeaseRevokeRequest(ID=77),
         ("etcdserverpb.Maintenance", "Alarm"): rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE),
-        ("raftkv.store.Store", "Batch"): store_pb2.BatchRequest(commands=[put_command(b"deep")]),
+        ("raftkv.store.Store", "Batches"): store_pb2.BatchRequest(commands=[put_command(b"deep")]),
         ("raftkv.store.Store", "OpenSession"): store_pb2.OpenSessionRequest(),
     }
     for (service, name), request in requests.items():
         for depth in range(96, 103):
-            answer = nodes["n1"].call(service, name, request.SerializeToString() + unknown_groups(depth))
+            answer = ask(nodes["n1"], service, name, request.SerializeToString() + unknown_groups(depth))
             is_bytes = isinstance(answer, Failed) and answer.code == "INTERNAL"
             assert is_bytes == (depth > 100), (name, depth, answer)
     with keeping_alive(nodes["n1"]) as stream:

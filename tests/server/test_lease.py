@@ -350,7 +350,7 @@ def test_a_batch_may_hang_keys_on_leases_and_nothing_else_of_them(node: Api) -> 
         ]
     )
 
-    answers = node.call("raftkv.store.Store", "Batch", request).answers
+    answers = node.batch(request).answers
 
     assert [answer.WhichOneof("result") for answer in answers] == ["put", "failure", "failure", "failure"]
     assert answers[1].failure.message == NOT_FOUND.text

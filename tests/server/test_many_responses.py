@@ -50,7 +50,7 @@ async def call_of(serve: Any) -> AsyncIterator[Any]:
     """One call of a client to a server that serves this method so. No node is asked for anything."""
     front = Front([])
     node: Any = None
-    rpcs = Services(node, {}, many={PATH: serve}, raw=frozenset(), hold_s=1.0)
+    rpcs = Services(node, {}, many={PATH: serve}, hold_s=1.0)
     front.serve(rpcs.handlers, rest=rpcs)
     address = f"127.0.0.1:{free_port()}"
     front.listen([f"http://{address}"], flag="--listen-client-urls")

@@ -23,7 +23,7 @@ SERVED = {
     "etcdserverpb.Maintenance": {"Alarm", "Status", "Defragment", "Hash", "HashKV", "Snapshot", "MoveLeader"},
     "v3lockpb.Lock": {"Lock", "Unlock"},
     "v3electionpb.Election": {"Campaign", "Proclaim", "Leader", "Observe", "Resign"},
-    "raftkv.store.Store": {"Batch", "OpenSession"},
+    "raftkv.store.Store": {"Batches", "OpenSession"},
     "raftkv.flight.Flight": {"Record"},
 }
 
@@ -186,7 +186,7 @@ Put, Range, Delete, Txn = rpc_pb2.PutRequest, rpc_pb2.RangeRequest, rpc_pb2.Dele
 
 
 def batch(api: Api, *commands: Command) -> list[store_pb2.Answer]:
-    answer = api.call("raftkv.store.Store", "Batch", store_pb2.BatchRequest(commands=commands))
+    answer = api.batch(store_pb2.BatchRequest(commands=commands))
     assert not isinstance(answer, Failed), answer
     assert answer.header.cluster_id
     assert answer.header.member_id
@@ -291,7 +291,7 @@ def test_a_batch_cannot_speak_for_its_node(node: Api, position: str) -> None:
             origin=origin, incarnation=incarnation, sequence=sequence, settled_below=settled
         ).SerializeToString()
         raw = smuggled + honest if position == "before" else honest + smuggled
-        answer = node.call("raftkv.store.Store", "Batch", raw)
+        answer = node.batch(raw)
         assert [one.WhichOneof("result") for one in answer.answers] == ["put"]
         assert not isinstance(node.put(count, b"honest"), Failed)
 

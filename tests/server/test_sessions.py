@@ -17,7 +17,7 @@ def open_session(api: Api) -> int:
 
 
 def send(api: Api, *commands: store_pb2.Command) -> list[Any]:
-    return list(api.call("raftkv.store.Store", "Batch", store_pb2.BatchRequest(commands=commands)).answers)
+    return list(api.batch(store_pb2.BatchRequest(commands=commands)).answers)
 
 
 def put(key: bytes, session: int, sequence: int) -> store_pb2.Command:

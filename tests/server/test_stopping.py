@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import threading
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from raftkv.errors import STOPPED
 from raftkv.lab.cluster import LocalCluster
-from raftkv.pb import rpc_pb2
+from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.pb.drill_pb2 import BreakRequest, Fault
+from raftkv.server.batch_stream import BATCHES_PATH
+from raftkv.server.front import CHOICE
 from tests.server.grpc_api import Api, Failed
 from tests.server.process import LOG_LINE, Servers, Serving, wait_until
+from tests.server.streaming import Stream
 
 STOPS_WITHIN_S = 3.0
 
@@ -84,6 +89,23 @@ def test_requests_held_by_a_node_that_stops_are_told_what_became_of_them(servers
     stopped = Failed("UNAVAILABLE", "etcdserver: server stopped")
     assert answers == {"put": stopped, "get": stopped}
     assert {name: answer.outcome for name, answer in answers.items()} == {"put": "not-applied", "get": "not-applied"}
+
+
+def test_an_idle_stream_of_batches_is_told_that_the_node_stops(servers: Servers) -> None:
+    """It would go on for ever, and hold the node up."""
+    serving = servers.start().ready()
+    api = Api(serving.endpoint)
+    stream = Stream(api, BATCHES_PATH, store_pb2.NumberedResponse)
+    assert stream.next() == store_pb2.NumberedResponse()
+
+    assert_ends_cleanly(serving, signal.SIGTERM)
+
+    ended = stream.next()
+    assert ended.code == "UNAVAILABLE"
+    # pygrpc-native may hang up before the last word of a stream is through.
+    assert ended.text == STOPPED or os.environ.get(CHOICE) == "yes"
+    stream.close()
+    api.close()
 
 
 def test_a_leader_whose_followers_are_dead_ends_cleanly(tmp_path: Path) -> None:

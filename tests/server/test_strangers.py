@@ -94,9 +94,14 @@ def test_random_bytes_on_the_peers_port_do_no_harm(serving: Serving) -> None:
 def test_requests_that_are_no_protobuf_leave_no_trace_in_the_log(serving: Serving) -> None:
     api = Api(serving.endpoint)
     rng = random.Random(SEED)
-    for service, name in (("etcdserverpb.KV", "Put"), ("etcdserverpb.KV", "Txn"), ("raftkv.store.Store", "Batch")):
-        for size in (1, 10, 1000):
+    for size in (1, 10, 1000):
+        for service, name in (
+            ("etcdserverpb.KV", "Put"),
+            ("etcdserverpb.KV", "Txn"),
+            ("raftkv.store.Store", "Batches"),
+        ):
             api.call(service, name, rng.randbytes(size))
+        api.batch(rng.randbytes(size))
     api.close()
 
     assert_unharmed(serving)

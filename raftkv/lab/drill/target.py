@@ -14,7 +14,7 @@ import grpc
 
 from raftkv.lab import probe
 from raftkv.lab.drill.options import DrillError
-from raftkv.pb import rpc_pb2, store_pb2
+from raftkv.pb import rpc_pb2
 
 ANNOUNCED_S = 5.0
 """For a cluster that has only just started: its members announce themselves a moment after they have found a leader."""
@@ -183,13 +183,14 @@ def _member_list(endpoints: Sequence[str]) -> tuple[rpc_pb2.MemberListResponse, 
 
 
 def _refuse_foreign(endpoint: str) -> None:
-    """A raftkv node knows the batching service; an etcd does not.
+    """A raftkv node knows the batching service, and ends a stream on which nothing comes; an etcd does not.
 
     Raises:
         DrillError: it is not raftkv.
     """
     try:
-        call(endpoint, "/raftkv.store.Store/Batch", store_pb2.BatchRequest(), store_pb2.BatchResponse)
+        with grpc.insecure_channel(endpoint, options=(("grpc.enable_retries", 0),)) as channel:
+            list(channel.stream_stream("/raftkv.store.Store/Batches")(iter(()), timeout=CALL_DEADLINE_S))
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             raise DrillError(f"{endpoint} is not a raftkv node (an etcd, perhaps): it is left alone") from None
