@@ -16,6 +16,7 @@ What may not live here: when a stream is opened (see `connection.py`), what is i
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -27,6 +28,8 @@ from raftkv.errors import Code, Outcome
 from raftkv.pb import store_pb2
 
 BATCHES_PATH: Final = "/raftkv.store.Store/Batches"
+_GOODBYE_S: Final = 0.1
+"""For the server to end a stream on which nothing more comes. One that has batches under way takes longer; it is not waited for."""
 _HOLD_MAX_MS: Final = 2**32 - 1
 _ENDED: Final = Failure(Code.UNAVAILABLE, "the server closed the call", Outcome.UNKNOWN)
 _CLOSED: Final = Failure(Code.CANCELLED, "the client closed the connection", Outcome.UNKNOWN)
@@ -87,7 +90,18 @@ class BatchStream:
         return answer
 
     async def close(self) -> None:
-        """End the stream; batches without an answer fail. Idempotent."""
+        """End the stream; batches without an answer fail. Idempotent.
+
+        In good order, if the server is there: what gRPC has still to tell of a call that was cancelled comes to a loop that may be
+        closed by then, and is printed.
+        """
+        self._is_open = False
+        for number in list(self._awaited):
+            self._settle(number, _CLOSED)
+        self._unsent.clear()  # At once: that they never were sent has just been said.
+        self._has_unsent.set()
+        if self._is_taken.is_set():
+            await asyncio.wait(self._tasks, timeout=_GOODBYE_S)
         self._call.cancel()
         for task in self._tasks:
             task.cancel()
@@ -105,20 +119,22 @@ class BatchStream:
     async def _write(self) -> None:
         """Give gRPC what is to be sent, one frame after another, as fast as the server takes them."""
         await self._is_taken.wait()
-        while True:
-            while self._unsent:
-                if self._call.done():
-                    return
-                number = next(iter(self._unsent))
-                batch, deadline = self._unsent.pop(number)
-                hold_ms = min(max(1, round((deadline - self._loop.time()) * 1000)), _HOLD_MAX_MS)
-                frame = store_pb2.NumberedRequest(number=number, hold_ms=hold_ms, batch=batch)
-                try:
+        # Of a stream that has ended the reader hears how.
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            while True:
+                while self._unsent:
+                    if self._call.done():
+                        return
+                    number = next(iter(self._unsent))
+                    batch, deadline = self._unsent.pop(number)
+                    hold_ms = min(max(1, round((deadline - self._loop.time()) * 1000)), _HOLD_MAX_MS)
+                    frame = store_pb2.NumberedRequest(number=number, hold_ms=hold_ms, batch=batch)
                     await self._call.write(frame.SerializeToString())
-                except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                    return  # The stream has ended: the reader hears how.
-            self._has_unsent.clear()
-            await self._has_unsent.wait()
+                if not self._is_open:
+                    await self._call.done_writing()
+                    return
+                self._has_unsent.clear()
+                await self._has_unsent.wait()
 
     async def _read(self) -> None:
         """Hand out answers until there are no more."""

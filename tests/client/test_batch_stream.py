@@ -17,7 +17,7 @@ from raftkv.client.outcomes import CallFailed, Failure
 from raftkv.errors import Code
 from raftkv.pb import store_pb2
 from tests.client.fakes import FakeStore, Flight
-from tests.support import eventually
+from tests.support import WAIT_S, eventually
 
 NewStore = Callable[..., Awaitable[FakeStore]]
 EIGHT = Limits(flights_max=8, operations_max=1)
@@ -226,6 +226,13 @@ async def take(context: Any) -> None:
     await context.write(store_pb2.NumberedResponse().SerializeToString())
 
 
+async def answer(context: Any, raw: bytes) -> None:
+    """Nothing was asked for."""
+    number = store_pb2.NumberedRequest.FromString(raw).number
+    response = store_pb2.BatchResponse().SerializeToString()
+    await context.write(store_pb2.NumberedResponse(number=number, response=response).SerializeToString())
+
+
 async def test_nothing_is_sent_before_the_server_has_taken_the_stream() -> None:
     arrived: list[bytes] = []
 
@@ -316,6 +323,47 @@ async def test_a_frame_that_is_none_ends_the_stream() -> None:
 
     assert (failure.code, failure.outcome) == (Code.INTERNAL, Outcome.UNKNOWN)
     assert "sent bytes that are no answer" in failure.message
+
+
+async def test_a_stream_on_which_nothing_is_under_way_is_closed_in_good_order() -> None:
+    """Of a cancelled call gRPC goes on to tell, to a loop that may be closed."""
+    ends: list[str] = []
+
+    async def attentive(requests: AsyncIterator[bytes], context: Any) -> None:
+        await take(context)
+        try:
+            async for raw in requests:
+                await answer(context, raw)
+            ends.append("in good order")
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    async with stream_to(attentive) as stream:
+        await stream.call(b"", WAIT_S)
+        await stream.close()
+
+        await eventually(lambda: ends)
+    assert ends == ["in good order"]
+
+
+async def test_what_was_not_sent_when_its_stream_is_closed_never_is() -> None:
+    arrived: list[bytes] = []
+
+    async def attentive(requests: AsyncIterator[bytes], context: Any) -> None:
+        await take(context)
+        async for raw in requests:
+            arrived.append(raw)
+            await answer(context, raw)
+
+    async with stream_to(attentive) as stream:
+        await stream.call(b"", WAIT_S)
+        call = asyncio.create_task(failure_of(stream.call(b"", WAIT_S)))
+        await asyncio.sleep(0)  # It is queued, and the writer is told.
+        await stream.close()
+
+        assert (await call).outcome is Outcome.NOT_APPLIED
+    assert len(arrived) == 1
 
 
 async def test_closing_a_stream_fails_what_is_on_it_and_leaves_no_task() -> None:

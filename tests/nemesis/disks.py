@@ -28,7 +28,7 @@ class Tracers:
     """The processes whose disk calls are held up now."""
 
     def __init__(self) -> None:
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[tuple[int, subprocess.Popen[bytes]]] = []
 
     def slow_down(self, pid: int, delay_s: float, *, calls: tuple[str, ...] = CALLS) -> None:
         """Each of these calls, in any thread, takes so much longer from now on."""
@@ -36,15 +36,22 @@ class Tracers:
         inject = [word for call in calls for word in ("-e", f"inject={call}{delay}")]
         trace = ["-e", f"trace={','.join(calls)}"]
         command = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), *trace, *inject]
-        self._running.append(
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        )
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._running.append((pid, subprocess.Popen(command, **quiet)))
+
+    def abandon(self, pid: int) -> None:
+        """A process is about to be killed: it could not end while somebody holds its threads up."""
+        for traced, tracer in self._running:
+            if traced == pid:
+                tracer.kill()
+                tracer.wait()
+        self._running = [(traced, tracer) for traced, tracer in self._running if traced != pid]
 
     def release(self) -> None:
         """Let go of every process; what was held up goes on."""
-        for tracer in self._running:
+        for _, tracer in self._running:
             tracer.send_signal(signal.SIGINT)
-        for tracer in self._running:
+        for _, tracer in self._running:
             try:
                 tracer.wait(RELEASE_WAIT_S)
             except subprocess.TimeoutExpired:

@@ -224,9 +224,11 @@ class Nemesis:
         return [name for name in self.cluster.names if self.cluster.pid(name) is None]
 
     def _kill(self, names: list[str]) -> str:
-        alive = [name for name in names if self.cluster.pid(name) is not None]
+        alive = {name: pid for name in names if (pid := self.cluster.pid(name)) is not None}
         if not alive:
             return "nobody left to kill"
+        for pid in alive.values():
+            self.tracers.abandon(pid)
         self.cluster.kill(*alive)
         return f"killed {', '.join(alive)}"
 
