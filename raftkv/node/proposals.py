@@ -7,7 +7,7 @@
 A batch may be proposed any number of times, because the state machine applies a (origin, incarnation, sequence) once. So a
 request is *held* through an election instead of being failed: its batch is simply proposed to the next leader.
 
-Nothing waits for a batch to fill: whatever has queued while earlier batches were under way goes as one.
+Nothing waits for a batch to fill: whatever has queued while earlier batches, two as a rule, were under way goes as one.
 
 What may not live here: Raft, sockets, clocks.
 """
@@ -27,7 +27,10 @@ from raftkv.raft.types import NodeId, Proposal
 BATCH_BYTES_MAX = 1024 * 1024
 BATCH_COMMANDS_MAX = 4096
 BATCHES_IN_FLIGHT_MAX = 8
-"""Enough to keep the pipeline to the quorum full; few enough that a backlog grows into larger batches."""
+"""Enough to keep the pipeline to the quorum full."""
+BATCHES_AT_ONCE = 2
+"""Beyond so many a batch that is not full goes at most once a tick: on a fast network what has queued meanwhile goes as one, and costs
+every node as one (a sixth more unary puts than with eight); on a slow one nobody waits for the answers of others for long."""
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 """Beyond this a client is refused (ResourceExhausted): the memory is the node's, not the clients'."""
 
@@ -64,6 +67,8 @@ class Proposals:
         self._queue_bytes = 0
         self._in_flight: dict[int, Batch] = {}
         self._next_sequence = 1
+        self._may_overlap = False
+        """A tick has passed since a batch went beside others that were under way."""
 
     @property
     def is_idle(self) -> bool:
@@ -89,10 +94,18 @@ class Proposals:
         self._queue.append(submission)
         self._queue_bytes += len(submission.commands)
 
+    def tick(self) -> None:
+        """Time passes."""
+        self._may_overlap = True
+
     def next_batch(self) -> Batch | None:
-        """Make a batch of what has queued, and count it as in flight; None when there is nothing or the window is full."""
+        """Make a batch of what has queued, and count it as in flight; None when there is nothing, or enough is under way."""
         if not self._queue or len(self._in_flight) >= BATCHES_IN_FLIGHT_MAX:
             return None
+        if len(self._in_flight) >= BATCHES_AT_ONCE and self._queue_bytes < BATCH_BYTES_MAX:
+            if not self._may_overlap:
+                return None
+            self._may_overlap = False
         submissions: list[Submission] = []
         chunks: list[bytes] = [b""]
         size = count = 0

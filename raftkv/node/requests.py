@@ -122,6 +122,7 @@ class Requests:
     def tick(self) -> None:
         """A tick has passed: what the core refused may be tried again, and what takes too long is asked for again."""
         self._is_leader_awaited = False
+        self._proposals.tick()
         if self._patience.tick() and (self._is_cut_short or self._raft.role is not RoleName.LEADER):
             self.ask_again()  # A leader's own log loses nothing: what it took in need not be said twice.
 

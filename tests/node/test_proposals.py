@@ -33,6 +33,12 @@ def keys_of(batch: Batch) -> list[bytes]:
     return [command.put.key for command in parsed(batch).commands]
 
 
+def next_batch_in_time(held: Proposals) -> Batch:
+    """Also where others are under way."""
+    held.tick()
+    return held.next_batch()
+
+
 async def test_what_has_queued_goes_as_one_batch_in_its_order() -> None:
     held = Proposals(7, 3)
     for keys in ([b"a", b"b"], [b"c"]):
@@ -103,12 +109,40 @@ async def test_no_more_batches_are_under_way_than_the_window_allows() -> None:
     held = Proposals(7, 3)
     for number in range(limits.BATCHES_IN_FLIGHT_MAX):
         submitted(held, b"%d" % number)
-        assert held.next_batch() is not None
+        assert next_batch_in_time(held) is not None
     submitted(held, b"next")
 
+    assert next_batch_in_time(held) is None
+    held.resolve(1, ["A"])
+    assert keys_of(next_batch_in_time(held)) == [b"next"]
+
+
+async def test_beyond_two_a_batch_that_is_not_full_waits_for_company_until_the_next_tick() -> None:
+    held = Proposals(7, 3)
+    for key in (b"a", b"b"):
+        submitted(held, key)
+        assert held.next_batch() is not None
+    submitted(held, b"c")
+    assert held.next_batch() is None
+    submitted(held, b"d")
+
+    assert keys_of(next_batch_in_time(held)) == [b"c", b"d"]
+    submitted(held, b"e")
     assert held.next_batch() is None
     held.resolve(1, ["A"])
-    assert keys_of(held.next_batch()) == [b"next"]
+    assert held.next_batch() is None
+    held.resolve(2, ["B"])
+    assert keys_of(held.next_batch()) == [b"e"]
+
+
+async def test_a_full_batch_waits_for_nobody() -> None:
+    held = Proposals(7, 3)
+    for key in (b"a", b"b"):
+        submitted(held, key)
+        assert held.next_batch() is not None
+    submitted(held, b"c", value=bytes(limits.BATCH_BYTES_MAX))
+
+    assert keys_of(held.next_batch()) == [b"c"]
 
 
 async def test_a_batch_ends_before_it_grows_too_large() -> None:
@@ -171,7 +205,7 @@ async def test_unresolved_batches_are_proposed_again_unchanged_and_oldest_first(
     batches = []
     for key in (b"a", b"b", b"c"):
         submitted(held, key)
-        batches.append(held.next_batch())
+        batches.append(next_batch_in_time(held))
     held.resolve(2, ["B"])
 
     assert [batch.proposal for batch in held.unresolved()] == [batches[0].proposal, batches[2].proposal]
@@ -181,7 +215,7 @@ async def test_a_batch_that_overtakes_another_is_not_the_oldest() -> None:
     held = Proposals(7, 3)
     for key in (b"a", b"b", b"c"):
         submitted(held, key)
-        held.next_batch()
+        next_batch_in_time(held)
 
     assert [held.resolve(sequence, ["done"]) for sequence in (2, 1, 1, 3)] == [False, True, False, True]
 
@@ -205,10 +239,10 @@ async def test_a_batch_says_which_sequences_are_settled() -> None:
     batches = []
     for key in (b"a", b"b", b"c"):
         submitted(held, key)
-        batches.append(held.next_batch())
+        batches.append(next_batch_in_time(held))
     held.resolve(1, ["A"])
     submitted(held, b"d")
-    batches.append(held.next_batch())
+    batches.append(next_batch_in_time(held))
 
     assert [parsed(batch).settled_below for batch in batches] == [1, 1, 1, 2]
 

@@ -161,6 +161,7 @@ class Member:
         for _ in range(ticks):
             self.raft.tick()
         self._is_leader_awaited = False
+        self.proposals.tick()
         if self._patience.tick() and (self._is_cut_short or self.raft.role is not RoleName.LEADER):
             self.ask_again()
         if not self._jobs and now - self._last_commit >= self.world.swarm.commit_interval:
