@@ -57,6 +57,8 @@ Decisions worth knowing:
   than one voter goes through a joint configuration, which ends by itself.
 - Besides acknowledgements and votes, requests for votes wait for our disk too: see `State.send_after_save`.
 - Committed entries may be applied before our own disk has them.
+- Where nothing else is to be sent, a commit is told in an append without entries, which nobody answers (`AppendRequest.is_notice`): a
+  heartbeat tells it again to whom it did not reach.
 
 Not done: leases for reads (clocks would have to be trusted); acknowledgements never skip a member, so there are no witness
 nodes or quorums of other shapes; a removed node is not told by Raft that it was removed (it cannot disturb anyone: PreVote);
