@@ -19,15 +19,29 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from raftkv import wire
-from raftkv.errors import STOPPED, TIMED_OUT, DeadlineExceeded, Outcome, RequestError, Unavailable
+from raftkv.errors import (
+    STOPPED,
+    TIMED_OUT,
+    DeadlineExceeded,
+    Outcome,
+    RequestError,
+    ResourceExhausted,
+    Unavailable,
+)
 from raftkv.pb import store_pb2
 from raftkv.server import services
 from raftkv.server.call import Call
+from raftkv.server.front import connection_of
 from raftkv.server.services import HOLD_MARGIN_S, abort, parsed
 
 BATCHES_PATH: Final = "/raftkv.store.Store/Batches"
 UNDER_WAY_MAX: Final = 32
 """Batches of one stream; a client of ours has four."""
+STREAMS_PER_CONNECTION_MAX: Final = 16
+"""A client of ours has one, and one more for each large batch."""
+TOO_MANY_STREAMS: Final = (
+    f"raftkv: too many streams of batches: this connection has {STREAMS_PER_CONNECTION_MAX}, the limit"
+)
 HOLD_MAX_S: Final = 24 * 3600.0
 """However long a client says that it will wait."""
 
@@ -47,22 +61,26 @@ class BatchStreams:
     def __init__(self, carry_out: CarryOut, *, hold_s: float) -> None:
         self._carry_out = carry_out
         self._hold_s = hold_s
-        self._streams: set[_Stream] = set()
+        self._streams: dict[_Stream, str] = {}
+        """And which connection each belongs to."""
         self._is_stopping = False
 
     async def serve(self, requests: AsyncIterator[bytes], context: Call) -> None:
         """One call, to its end."""
         if self._is_stopping:
             await abort(context, _stopped())
+        connection = connection_of(context)
+        if list(self._streams.values()).count(connection) >= STREAMS_PER_CONNECTION_MAX:
+            await abort(context, ResourceExhausted(TOO_MANY_STREAMS))
         stream = _Stream(self._carry_out, context, hold_s=self._hold_s)
-        self._streams.add(stream)
+        self._streams[stream] = connection
         try:
             await context.write(_TAKEN)
             await stream.run(requests)
         except RequestError as error:
             await abort(context, error)
         finally:
-            self._streams.discard(stream)
+            del self._streams[stream]
 
     def stop(self) -> None:
         """The server stops: take in nothing more, end every stream when all it has taken in is answered, and begin no other."""

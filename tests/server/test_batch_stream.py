@@ -13,7 +13,13 @@ import pytest
 from raftkv.errors import STOPPED, InvalidArgument, RequestError
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server import services
-from raftkv.server.batch_stream import BATCHES_PATH, UNDER_WAY_MAX, BatchStreams
+from raftkv.server.batch_stream import (
+    BATCHES_PATH,
+    STREAMS_PER_CONNECTION_MAX,
+    TOO_MANY_STREAMS,
+    UNDER_WAY_MAX,
+    BatchStreams,
+)
 from raftkv.server.front import CHOICE, Front
 from raftkv.server.services import Services
 from tests.support import eventually, free_port
@@ -240,6 +246,19 @@ async def test_a_client_that_sends_and_never_reads_is_let_go(monkeypatch: pytest
         assert len(work.begun) == begun + 1
 
 
+@pytest.mark.parametrize("served_by", ["no"], ids=["grpcio"], indirect=True)  # Behind the other connections look alike.
+async def test_a_connection_has_so_many_streams_and_no_more() -> None:
+    async with serving(Work()) as (_, _, channel):
+        streams = [await open_stream(channel) for _ in range(STREAMS_PER_CONNECTION_MAX)]
+
+        refused = Client(channel.stream_stream(BATCHES_PATH)())
+
+        assert await refused.ending() == (grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY_STREAMS, "not-applied")
+        await streams[0].call.done_writing()
+        assert (await streams[0].ending())[0] is grpc.StatusCode.OK
+        await open_stream(channel)
+
+
 async def test_a_frame_larger_than_the_server_takes_ends_its_stream_and_no_other() -> None:
     work = Work()
     await work.allow(b"all")
@@ -317,6 +336,9 @@ async def test_a_server_that_stops_while_it_takes_a_stream_ends_it() -> None:
     ended: list[Any] = []
 
     class Context:
+        def peer(self) -> str:
+            return "somebody"
+
         async def write(self, _message: bytes) -> None:
             batches.stop()
 
