@@ -144,7 +144,7 @@ def leader_counts_itself_before_its_disk(plant: Planter) -> None:
     )
 
 
-@bug(10, seed=33)
+@bug(10, seed=343)
 def save_from_before_a_truncation_proves_the_new_log(plant: Planter) -> None:
     plant(Saves, "truncated_from", nothing)
     original = Log.saved_to
