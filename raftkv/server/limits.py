@@ -37,23 +37,17 @@ class Limits:
             DataLoss: a member's data differs from the others', and the command writes.
             ResourceExhausted: a member's database is over its quota, and the command might add to it.
         """
-        if command.HasField("put"):  # As nearly every command does: so it costs half.
-            validate.check_put(command.put)
-            self._check_size(command)
-            self.check_room(node)
-            return
-        if command.HasField("txn") and _nesting(command.txn) > TXN_NESTING_MAX:
+        operation = command.WhichOneof("operation")
+        is_txn = operation == "txn"
+        if is_txn and _nesting(command.txn) > TXN_NESTING_MAX:
             raise InvalidArgument(NESTED_TOO_DEEPLY)
         validate.check_command(command, self.txn_ops_max)
-        self._check_size(command)
-        if self.alarms() and not _only_reads(command):
-            self.check_sound()
-        if command.HasField("txn") and _txn_puts(command.txn):
-            self.check_room(node)
-
-    def _check_size(self, command: store_pb2.Command) -> None:
         if command.ByteSize() > self.request_bytes_max:
             raise InvalidArgument(REQUEST_TOO_LARGE)
+        if operation == "put" or (is_txn and _txn_puts(command.txn)):
+            self.check_room(node)
+        elif self.alarms() and not _only_reads(command):
+            self.check_sound()
 
     def check_room(self, node: Node) -> None:
         """Whether the database may be added to.
