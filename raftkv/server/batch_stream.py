@@ -33,6 +33,7 @@ from raftkv.server import services
 from raftkv.server.call import Call
 from raftkv.server.front import connection_of
 from raftkv.server.services import HOLD_MARGIN_S, abort, parsed
+from raftkv.server.stream_counts import StreamCounts
 
 BATCHES_PATH: Final = "/raftkv.store.Store/Batches"
 UNDER_WAY_MAX: Final = 32
@@ -61,8 +62,8 @@ class BatchStreams:
     def __init__(self, carry_out: CarryOut, *, hold_s: float) -> None:
         self._carry_out = carry_out
         self._hold_s = hold_s
-        self._streams: dict[_Stream, str] = {}
-        """And which connection each belongs to."""
+        self._streams: set[_Stream] = set()
+        self._stream_counts = StreamCounts()
         self._is_stopping = False
 
     async def serve(self, requests: AsyncIterator[bytes], context: Call) -> None:
@@ -70,17 +71,19 @@ class BatchStreams:
         if self._is_stopping:
             await abort(context, _stopped())
         connection = connection_of(context)
-        if list(self._streams.values()).count(connection) >= STREAMS_PER_CONNECTION_MAX:
+        if self._stream_counts.of(connection) >= STREAMS_PER_CONNECTION_MAX:
             await abort(context, ResourceExhausted(TOO_MANY_STREAMS))
         stream = _Stream(self._carry_out, context, hold_s=self._hold_s)
-        self._streams[stream] = connection
+        self._streams.add(stream)
+        self._stream_counts.opened(connection)
         try:
             await context.write(_TAKEN)
             await stream.run(requests)
         except RequestError as error:
             await abort(context, error)
         finally:
-            del self._streams[stream]
+            self._streams.discard(stream)
+            self._stream_counts.closed(connection)
 
     def stop(self) -> None:
         """The server stops: take in nothing more, end every stream when all it has taken in is answered, and begin no other."""

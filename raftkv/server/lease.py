@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,6 +22,7 @@ from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.front import connection_of
 from raftkv.server.limits import Limits
 from raftkv.server.services import Serve, abort, answered, parsed, requires_leader
+from raftkv.server.stream_counts import StreamCounts
 
 KEEP_ALIVE_PATH = "/etcdserverpb.Lease/LeaseKeepAlive"
 TOO_MANY_STREAMS = "etcdserver: too many lease keep-alive streams: this connection has {count}, the limit"
@@ -91,7 +92,7 @@ class LeaseService:
         self._hold_s = hold_s
         self._election_timeout_s = election_timeout_s
         self._streams: dict[_Stream, None] = {}
-        self._streams_by_client: Counter[str] = Counter()
+        self._stream_counts = StreamCounts()
         self._is_stopping = False
 
     def methods(self) -> dict[str, Serve]:
@@ -135,7 +136,7 @@ class LeaseService:
         if refusal is not None:
             await abort(context, refusal)
         self._streams[stream] = None
-        self._streams_by_client[client] += 1
+        self._stream_counts.opened(client)
         reading = asyncio.create_task(self._read(stream, requests), name="raftkv-lease-reader")
         writing = asyncio.create_task(self._write(stream, context), name="raftkv-lease-writer")
         try:
@@ -175,15 +176,13 @@ class LeaseService:
             return Unavailable(STOPPED, outcome=Outcome.NOT_APPLIED)
         if stream.requires_leader and not self._node.raft.leader:
             return Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
-        if self._streams_by_client[client] >= STREAMS_PER_CONNECTION_MAX:
+        if self._stream_counts.of(client) >= STREAMS_PER_CONNECTION_MAX:
             return ResourceExhausted(TOO_MANY_STREAMS.format(count=STREAMS_PER_CONNECTION_MAX))
         return None
 
     def _forget(self, stream: _Stream, client: str) -> None:
         del self._streams[stream]
-        self._streams_by_client[client] -= 1
-        if not self._streams_by_client[client]:
-            del self._streams_by_client[client]
+        self._stream_counts.closed(client)
 
     async def _read(self, stream: _Stream, requests: AsyncIterator[bytes]) -> None:
         try:

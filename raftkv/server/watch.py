@@ -13,7 +13,7 @@ What may not live here: who gets what (`raftkv.watch`), reading the store (`watc
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,6 +22,7 @@ from raftkv.node import Node
 from raftkv.pb import rpc_pb2
 from raftkv.server.front import connection_of
 from raftkv.server.services import abort, header, parsed, requires_leader
+from raftkv.server.stream_counts import StreamCounts
 from raftkv.server.watch_feed import WatchFeed
 from raftkv.watch import Budget, Hub, Outbox, WatchLimits
 
@@ -90,7 +91,7 @@ class WatchService:
         self._feed = WatchFeed(node, self._hub, limits, on_work=self._schedule)
         self._budget = Budget(limits.outboxes_bytes)
         self._streams: dict[Outbox, _Stream] = {}
-        self._streams_by_client: Counter[str] = Counter()
+        self._stream_counts = StreamCounts()
         self._to_wake: deque[_Stream] = deque()
         self._is_scheduled = False
         self._is_stopping = False
@@ -162,7 +163,7 @@ class WatchService:
         if stream.requires_leader and not self._node.raft.leader:
             return Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
         limit = self._limits.watches_per_connection
-        if self._streams_by_client[client] >= limit:
+        if self._stream_counts.of(client) >= limit:
             return ResourceExhausted(TOO_MANY_STREAMS.format(count=limit))
         return None
 
@@ -179,14 +180,12 @@ class WatchService:
         if not self._streams:
             self._feed.start()
         self._streams[stream.outbox] = stream
-        self._streams_by_client[client] += 1
+        self._stream_counts.opened(client)
 
     def _close(self, stream: _Stream) -> None:
         client = stream.outbox.client
         del self._streams[stream.outbox]
-        self._streams_by_client[client] -= 1
-        if not self._streams_by_client[client]:
-            del self._streams_by_client[client]
+        self._stream_counts.closed(client)
         self._hub.close(stream.outbox)
         if not self._streams:
             self._feed.stop()
