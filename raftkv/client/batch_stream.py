@@ -23,7 +23,7 @@ from typing import Final
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from raftkv.client.outcomes import CallFailed, Failure, failure_in_answer, failure_of
+from raftkv.client.outcomes import CallFailed, Failure, failure_in_answer, failure_of, unreadable
 from raftkv.errors import Code, Outcome
 from raftkv.pb import store_pb2
 
@@ -146,7 +146,7 @@ class BatchStream:
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
         except DecodeError as error:
-            failure = self._nonsense(error)
+            failure = unreadable(self._address, error)
             self._call.cancel()
         finally:
             self._end(failure)
@@ -155,18 +155,13 @@ class BatchStream:
         self._is_taken.set()
         answer: store_pb2.BatchResponse | Failure
         if landed.WhichOneof("result") == "failure":
-            failure = landed.failure
-            not_applied = failure.outcome == store_pb2.Failure.NOT_APPLIED
-            answer = failure_in_answer(failure.code, failure.message, not_applied=not_applied)
+            answer = failure_in_answer(landed.failure)
         else:
             try:
                 answer = store_pb2.BatchResponse.FromString(landed.response)
             except DecodeError as error:
-                answer = self._nonsense(error)
+                answer = unreadable(self._address, error)
         self._settle(landed.number, answer)
-
-    def _nonsense(self, error: DecodeError) -> Failure:
-        return Failure(Code.INTERNAL, f"{self._address} sent bytes that are no answer: {error}", Outcome.UNKNOWN)
 
     def _end(self, failure: Failure) -> None:
         self._is_open = False

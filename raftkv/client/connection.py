@@ -19,8 +19,7 @@ from google.protobuf.message import DecodeError
 
 from raftkv.client.batch_stream import BATCHES_PATH, BatchStream
 from raftkv.client.operation import Kind
-from raftkv.client.outcomes import CallFailed, Failure, failure_of
-from raftkv.errors import Code, Outcome
+from raftkv.client.outcomes import CallFailed, failure_of, unreadable
 from raftkv.pb import store_pb2
 
 _SHARED_BYTES_MAX: Final = 4 << 20
@@ -138,8 +137,7 @@ class Connection:
         except grpc.aio.AioRpcError as error:
             raise CallFailed(failure_of(error)) from error
         except DecodeError as error:
-            failure = Failure(Code.INTERNAL, f"{self.address} sent bytes that are no answer: {error}", Outcome.UNKNOWN)
-            raise CallFailed(failure) from error
+            raise CallFailed(unreadable(self.address, error)) from error
 
     async def close(self) -> None:
         """Close the channel; calls still in flight are cancelled."""

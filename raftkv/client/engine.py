@@ -356,9 +356,7 @@ class Engine:
     def _failure_in(self, answer: store_pb2.Answer, result: str | None) -> Failure:
         if result != "failure":
             return Failure(Code.INTERNAL, f"the answer is a {result}, of another operation", Outcome.UNKNOWN)
-        failure = answer.failure
-        not_applied = failure.outcome == store_pb2.Failure.NOT_APPLIED
-        return failure_in_answer(failure.code, failure.message, not_applied=not_applied)
+        return failure_in_answer(answer.failure)
 
     def _call_failed(self, flight: Flight, failure: Failure) -> None:
         """Nothing in the flight was answered."""

@@ -25,9 +25,11 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from raftkv.client.operation import Operation
 from raftkv.errors import UNHEALTHY, Code, Outcome, RequestError, request_error
+from raftkv.pb import store_pb2
 
 OUTCOME_KEY = "raftkv-outcome"
 _NEVER_SENT = ("failed to connect to all addresses", "errors resolving ")
@@ -121,9 +123,15 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     return Failure(code, message, outcome)
 
 
-def failure_in_answer(code: int, message: str, *, not_applied: bool) -> Failure:
-    """Judge the answer to one operation of a batch, which states its outcome."""
-    return Failure(_code(code), message, Outcome.NOT_APPLIED if not_applied else Outcome.UNKNOWN)
+def failure_in_answer(failure: store_pb2.Failure) -> Failure:
+    """Judge the answer to a batch, or to one operation of it, which states its outcome."""
+    not_applied = failure.outcome == store_pb2.Failure.NOT_APPLIED
+    return Failure(_code(failure.code), failure.message, Outcome.NOT_APPLIED if not_applied else Outcome.UNKNOWN)
+
+
+def unreadable(address: str, error: DecodeError) -> Failure:
+    """Judge an answer that is none."""
+    return Failure(Code.INTERNAL, f"{address} sent bytes that are no answer: {error}", Outcome.UNKNOWN)
 
 
 def _code(number: int) -> Code:

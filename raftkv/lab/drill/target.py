@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from raftkv.client.batch_stream import BATCHES_PATH
 from raftkv.lab import probe
 from raftkv.lab.drill.options import DrillError
 from raftkv.pb import rpc_pb2
@@ -190,7 +191,7 @@ def _refuse_foreign(endpoint: str) -> None:
     """
     try:
         with grpc.insecure_channel(endpoint, options=(("grpc.enable_retries", 0),)) as channel:
-            list(channel.stream_stream("/raftkv.store.Store/Batches")(iter(()), timeout=CALL_DEADLINE_S))
+            list(channel.stream_stream(BATCHES_PATH)(iter(()), timeout=CALL_DEADLINE_S))
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             raise DrillError(f"{endpoint} is not a raftkv node (an etcd, perhaps): it is left alone") from None
