@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-native sim mutants check format bench nemesis proto lock clean compat differential power-cuts crash-points damage disk-errors
+.PHONY: help setup compiled demo test test-native sim mutants check format bench nemesis proto lock clean compat differential power-cuts crash-points damage disk-errors
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -22,11 +22,15 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## Three real nodes, a murdered leader, nothing lost
 	@$(BIN)/raftkv demo
 
-test: $(STAMP) ## Run the test suite
+# The suite starts hundreds of processes: where Python may not keep bytecode, each would compile all of our code anew.
+compiled: $(STAMP)
+	@$(BIN)/python -m compileall -q raftkv cluster benchmarks tests
+
+test: compiled ## Run the test suite
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 # Whoever names endpoints with http:// to etcdctl 3.4 needs grpcio (raftkv/server/front.py).
-test-native: $(STAMP) ## The tests of clients and servers again, served by pygrpc-native
+test-native: compiled ## The tests of clients and servers again, served by pygrpc-native
 	NATIVE_GRPC=yes $(BIN)/python -m pytest -n $(WORKERS) tests/client tests/server tests/failover tests/gateway \
 		-k "not test_all_members_are_found_through_one_endpoint" $(ARGS)
 

@@ -42,6 +42,11 @@ class Fault:
     lacks: Callable[[], str | None] = lambda: None
 
 
+def nothing(system: System, leader: str) -> Callable[[], None]:
+    """What a busy machine does to a writer without any fault: the measure of all others."""
+    return lambda: None
+
+
 def kill(system: System, leader: str) -> Callable[[], None]:
     system.cluster.kill(leader)
     return lambda: system.cluster.start([leader])
@@ -154,6 +159,7 @@ def _lacks_strace() -> str | None:
 
 
 FAULTS: dict[str, Fault] = {
+    "none": Fault(title="no fault", make=nothing, hold_s=1.0),
     "kill": Fault(title="kill -9", make=kill),
     "sigterm": Fault(title="SIGTERM", make=terminate),
     "move-leader": Fault(title="move-leader", make=move_leader, hold_s=1.0),

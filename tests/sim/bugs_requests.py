@@ -62,7 +62,7 @@ def follower_reads_what_it_has(plant: Planter) -> None:
     plant(Follower, "read_index", read_index)
 
 
-@bug(29, seed=68, is_rare=True)
+@bug(29, seed=75, is_rare=True)
 def deposed_leader_confirms_its_reads(plant: Planter) -> None:
     def leave(self: Leader, state: State) -> None:
         for read in self._reads.drain():
