@@ -1,4 +1,4 @@
-"""Waiting until somebody leads.
+"""Waiting until somebody leads, or no more.
 
 What may not live here: who leads, which is Raft's to say.
 """
@@ -11,13 +11,13 @@ from raftkv.errors import Outcome, Unavailable
 
 
 class LeaderWatch:
-    """Those who wait for a change of leader, and are told of the next one."""
+    """Those who wait for another leader, or for none, and are told of the next change."""
 
     def __init__(self) -> None:
         self._waiters: list[asyncio.Future[None]] = []
 
-    async def next_leader(self) -> None:
-        """Return when the next leader is known.
+    async def next_change(self) -> None:
+        """Return when the leader is another one, or is lost.
 
         Raises:
             Unavailable: the node stops.
@@ -26,7 +26,7 @@ class LeaderWatch:
         self._waiters.append(waiter)
         await waiter
 
-    def leader_known(self) -> None:
+    def changed(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

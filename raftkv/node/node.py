@@ -20,7 +20,6 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -226,9 +225,26 @@ class Node:
         Raises:
             Unavailable: the node stops.
         """
-        self._check_running()
         while self._raft.leader == NO_NODE:
-            await self._leader_watch.next_leader()
+            await self.leader_changed()
+
+    async def leader_changed(self) -> None:
+        """Return when another node leads, or none any more, in this node's eyes.
+
+        Raises:
+            Unavailable: the node stops.
+        """
+        self._check_running()
+        await self._leader_watch.next_change()
+
+    def hold_requests(self, is_holding: bool) -> None:
+        """Let what clients ask wait here from now on, what is under way apart; False: no longer."""
+        self._requests.hold(is_holding)
+
+    @property
+    def requests_taken(self) -> int:
+        """How many requests clients have made of this node since its start."""
+        return self._requests.taken
 
     def propose_membership(self, change: MembershipChange, data: bytes) -> int:
         """Append a change of the membership; the index of its entry.
@@ -246,16 +262,6 @@ class Node:
         """Ask for another leader: `target`, or the most up-to-date follower."""
         self._raft.transfer_leadership(target)
         self.inbox.wake()
-
-    async def hand_over(self) -> None:
-        """If this node leads and another one could, wait until that one does, or `transfer_wait_s` has passed."""
-        if self._raft.role is not RoleName.LEADER or len(self._raft.membership.voters) < 2 or self._has_stopped:
-            return
-        self.transfer_leadership()
-        with suppress(TimeoutError, Unavailable):
-            async with asyncio.timeout(self._config.transfer_wait_s):
-                while self._raft.leader in (NO_NODE, self._raft.node_id):
-                    await self._leader_watch.next_leader()
 
     def stop(self, message: str = STOPPED) -> None:
         """Stop ticking and answering. What callers still wait for fails with its truthful outcome."""
@@ -411,12 +417,12 @@ class Node:
                 return
         name = self.name_of(state.leader)
         self.flight.leader_changed(state)
+        self._leader_watch.changed()
         if state.leader == NO_NODE:
             log.warning("no leader at term %d; this node is %s", state.term, state.role.value)
             return
         self.leader_changes += state.leader != before.leader
         log.info("%s leads at term %d; this node is %s", name, state.term, state.role.value)
-        self._leader_watch.leader_known()
         self._requests.leader_known()
 
     def _cut_off(self, is_cut_off: bool) -> None:

@@ -50,7 +50,10 @@ class Requests:
         self._is_cut_short = False
         """Not everything unresolved could be proposed again."""
         self._is_refusing = False
+        self._is_holding = False
         self.proposals_failed = 0
+        self.taken = 0
+        """Requests, refused ones too."""
 
     def start(self, applier: ApplierPort) -> None:
         self._applier = applier
@@ -59,6 +62,7 @@ class Requests:
 
     async def submit(self, commands: bytes, count: int, *, timeout_s: float) -> list[Any]:
         """See `Node.submit`."""
+        self.taken += 1
         self._check_not_refusing()
         submission = Submission(commands, count, self._loop.create_future())
         self._proposals.submit(submission)
@@ -74,6 +78,7 @@ class Requests:
 
     async def read(self, job: Callable[[StateMachine], T], *, timeout_s: float) -> T:
         """See `Node.read`."""
+        self.taken += 1
         self._check_not_refusing()
         read = Read(job, self._loop.create_future())
         self._reads.add(read)
@@ -113,6 +118,13 @@ class Requests:
             self._proposals.fail_all(NO_LEADER)
             self._reads.fail_unconfirmed(NO_LEADER)
 
+    def hold(self, is_holding: bool) -> None:
+        """See `Node.hold_requests`."""
+        self._is_holding = is_holding
+        if not is_holding:
+            self.ask_again()
+            self._wake()
+
     def _check_not_refusing(self) -> None:
         if self._is_refusing:
             raise Unavailable(NO_LEADER, outcome=Outcome.NOT_APPLIED)
@@ -128,7 +140,7 @@ class Requests:
 
     def pump(self) -> None:
         """Give the core what callers want, as far as it takes it now."""
-        if self._is_leader_awaited or self._raft.leader == NO_NODE:
+        if self._is_leader_awaited or self._is_holding or self._raft.leader == NO_NODE:
             return
         while (batch := self._proposals.next_batch()) is not None:
             try:
@@ -145,6 +157,8 @@ class Requests:
 
     def ask_again(self) -> None:
         """Leadership changed, or something we sent to the leader may be lost: ask for everything unresolved once more."""
+        if self._is_holding:
+            return
         self._reads.ask_again()
         self._is_cut_short = False
         if self._raft.leader == NO_NODE:

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from raftkv.node import Applier, Node, NodeConfig, flight_record, recover_raft
 from raftkv.node.events import Failed, PeerConnected, PeerDead, PeerLost, Received, SnapshotReceived
 from raftkv.node.health import Watchdogs
 from raftkv.node.snapshots import empty_directory
+from raftkv.node.transfer import step_down
 from raftkv.node.watchdogs import DiskSpace, Monitor
 from raftkv.pb import peer_pb2, rpc_pb2, store_pb2
 from raftkv.raft import Raft, RaftConfig
@@ -71,6 +72,10 @@ STOP_S = 1.5
 """Handing over and finishing the calls under way may take this long together; what then still waits is told so."""
 DRAIN_MIN_S = 0.05
 """Calls that have just arrived get their turn before the node counts as idle."""
+ARRIVALS_QUIET_S = 0.003
+"""When no request has come for so long, none is on its way, as far as a node can know."""
+ARRIVALS_MAX_S = 0.015
+"""A stopping node waits for that so long: what it holds meanwhile waits too."""
 ANSWER_S = 0.5
 """For the last answers to reach their callers."""
 START_ANEW = "remove the member and add it anew, with an empty data directory"
@@ -135,7 +140,6 @@ class Server:
             config=NodeConfig(
                 entries_retained=config.snapshot_count,
                 log_bytes_retained=config.log_bytes_retained,
-                transfer_wait_s=STOP_S,
             ),
             cluster_id=data_dir.identity.cluster_id,
             incarnation=data_dir.incarnation,
@@ -283,11 +287,14 @@ class Server:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self.node.hand_over()
+        stepped_down = await step_down(self.node, timeout_s=STOP_S)
         await self._health.enter_graceful_shutdown()
+        draining = await self._say_goodbye(max(DRAIN_MIN_S, stop_at - loop.time()) + ANSWER_S)
+        if stepped_down:
+            with suppress(TimeoutError, Unavailable):
+                async with asyncio.timeout_at(stop_at):
+                    await self.node.wait_for_leader()
         await self._store.send_away()
-        drain_s = max(DRAIN_MIN_S, stop_at - loop.time())
-        draining = asyncio.create_task(self._close_ports(drain_s + ANSWER_S))
         self._watches.stop()  # They would go on for ever.
         self._leases.stop()
         self._batches.stop()
@@ -298,6 +305,24 @@ class Server:
         await draining
         self.node.flight.stopped()
         await self._opened.aclose()
+
+    async def _say_goodbye(self, grace_s: float) -> asyncio.Task[None]:
+        """Begin to close the ports, at a moment when few calls are on their way here; what ends when they are closed.
+
+        gRPC breaks the calls that cross its goodbye, and those it has but could not give us yet: their callers cannot know what
+        became of them. So nobody new is answered for that moment: who waits for an answer asks for nothing else.
+        """
+        self.node.hold_requests(True)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + ARRIVALS_MAX_S
+        taken = -1
+        while taken != self.node.requests_taken and loop.time() < end:
+            taken = self.node.requests_taken
+            await asyncio.sleep(ARRIVALS_QUIET_S)
+        closing = asyncio.create_task(self._close_ports(grace_s))
+        await asyncio.sleep(0.001)  # The goodbyes are said, and answers come behind them.
+        self.node.hold_requests(False)
+        return closing
 
     async def _close_ports(self, grace_s: float) -> None:
         """Let no client in any more, and return when none is left; after the grace all are cut off."""

@@ -19,7 +19,7 @@ from raftkv.errors import (
     ResourceExhausted,
 )
 from raftkv.node import Node
-from raftkv.node.transfer import move_leader
+from raftkv.node.transfer import hand_over, move_leader
 from raftkv.pb import rpc_pb2, store_pb2
 from raftkv.server.services import Serve, ServeMany, answered, header
 from raftkv.server.snapshots import NO_ROOM, SnapshotStreams
@@ -29,6 +29,7 @@ from raftkv.version import ETCD_API_VERSION
 
 UNKNOWN_ALARM = "etcdserver: unknown alarm or action"
 DEFRAGMENT_S = 600.0
+HAND_OVER_S = 1.5
 """A node that copies its state for longer has another problem; the client's own deadline does not end the copy."""
 
 
@@ -100,7 +101,7 @@ class MaintenanceService:
         return rpc_pb2.DefragmentResponse()
 
     async def _defragment(self) -> None:
-        await self._node.hand_over()
+        await hand_over(self._node, timeout_s=HAND_OVER_S)
         await self._node.read_local(_defragment, timeout_s=DEFRAGMENT_S)
 
     def _defragmented(self, task: asyncio.Task[None]) -> None:

@@ -44,7 +44,7 @@ INCARNATION = 5
 TIMEOUT_S = 20.0
 STILL = NodeConfig(tick_s=3600.0)
 """Time stands still: what happens is what a test makes happen."""
-TICKING = NodeConfig(tick_s=0.005, repropose_ticks=40, transfer_wait_s=0.3)
+TICKING = NodeConfig(tick_s=0.005, repropose_ticks=40)
 
 
 def commands(*several: store_pb2.Command) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 from raftkv.errors import DeadlineExceeded, InvalidArgument, Outcome, RequestError, Unavailable
 from raftkv.node.events import Received
 from raftkv.node.requests import CONTEXT_BITS
+from raftkv.node.transfer import hand_over
 from raftkv.raft import (
     AppendRequest,
     HeartbeatRequest,
@@ -322,7 +323,7 @@ async def test_a_node_that_stopped_refuses_at_once(tmp_path: Path) -> None:
             with pytest.raises(Unavailable) as raised:
                 await refused
             assert raised.value.outcome is Outcome.NOT_APPLIED
-        await only.node.hand_over()
+        await hand_over(only.node, timeout_s=0.3)
 
 
 async def test_nobody_waits_for_the_leader_of_a_node_that_stopped(tmp_path: Path) -> None:

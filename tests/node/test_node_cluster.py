@@ -10,7 +10,9 @@ from typing import Any
 
 from raftkv.errors import Outcome, Unavailable
 from raftkv.node.events import PeerConnected
+from raftkv.node.transfer import hand_over, step_down
 from raftkv.raft import (
+    AppendRequest,
     AppendResponse,
     HeartbeatRequest,
     PreVoteRequest,
@@ -276,19 +278,51 @@ async def test_followers_whose_disks_hang_acknowledge_nothing(tmp_path: Path) ->
 
 async def test_handing_over_returns_when_another_leads(tmp_path: Path) -> None:
     async with cluster(tmp_path) as members:
-        await members[1].node.hand_over()
+        await hand_over(members[1].node, timeout_s=0.3)
 
         assert members[1].raft.leader in (2, 3)
         await members[1].put(b"key")
 
 
+async def test_stepping_down_returns_as_soon_as_this_node_leads_no_more(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as members:
+        old = members[1]
+        members[2].network.lost = members[3].network.lost = lambda message: isinstance(message, AppendRequest)
+
+        assert await step_down(old.node, timeout_s=TIMEOUT_S)
+
+        assert old.raft.role is RoleName.FOLLOWER
+        assert old.raft.leader == 0
+        assert not await step_down(old.node, timeout_s=TIMEOUT_S)
+
+
+async def test_requests_that_are_held_back_are_carried_out_afterwards(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as members:
+        for this in (members[1], members[2]):
+            under_way = submitted(this, b"before")
+            await settled()
+            taken = this.node.requests_taken
+            this.node.hold_requests(True)
+            write, read = submitted(this, b"key"), reading(this, b"other")
+            await under_way
+            await settled()
+            assert this.node.requests_taken == taken + 2
+            assert not write.done()
+            assert not read.done()
+
+            this.node.hold_requests(False)
+
+            await write
+            await read
+
+
 async def test_handing_over_is_nothing_for_a_follower_or_a_lone_voter(tmp_path: Path) -> None:
     async with cluster(tmp_path) as members:
-        await members[2].node.hand_over()
+        await hand_over(members[2].node, timeout_s=0.3)
         assert members[2].raft.leader == 1
     async with member(tmp_path, node=4, voters=(4,)) as only:
         await only.leads()
-        await only.node.hand_over()
+        await hand_over(only.node, timeout_s=0.3)
         assert only.raft.role is RoleName.LEADER
 
 
@@ -297,7 +331,7 @@ async def test_handing_over_to_nobody_gives_up_and_leaves_nothing_behind(tmp_pat
     async with cluster(tmp_path) as members:
         members[1].network.lost = lambda message: isinstance(message, TimeoutNow)
 
-        await members[1].node.hand_over()
+        await hand_over(members[1].node, timeout_s=0.3)
 
         assert members[1].raft.role is RoleName.LEADER
     del members
