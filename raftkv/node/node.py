@@ -242,9 +242,9 @@ class Node:
         self._requests.hold(is_holding)
 
     @property
-    def requests_taken(self) -> int:
-        """How many requests clients have made of this node since its start."""
-        return self._requests.taken
+    def requests_progress(self) -> tuple[int, int]:
+        """What changes when a client asks or is answered: requests since the start, and batches of writes under way."""
+        return self._requests.progress
 
     def propose_membership(self, change: MembershipChange, data: bytes) -> int:
         """Append a change of the membership; the index of its entry.

@@ -52,8 +52,7 @@ class Requests:
         self._is_refusing = False
         self._is_holding = False
         self.proposals_failed = 0
-        self.taken = 0
-        """Requests, refused ones too."""
+        self._taken = 0
 
     def start(self, applier: ApplierPort) -> None:
         self._applier = applier
@@ -62,7 +61,7 @@ class Requests:
 
     async def submit(self, commands: bytes, count: int, *, timeout_s: float) -> list[Any]:
         """See `Node.submit`."""
-        self.taken += 1
+        self._taken += 1
         self._check_not_refusing()
         submission = Submission(commands, count, self._loop.create_future())
         self._proposals.submit(submission)
@@ -78,7 +77,7 @@ class Requests:
 
     async def read(self, job: Callable[[StateMachine], T], *, timeout_s: float) -> T:
         """See `Node.read`."""
-        self.taken += 1
+        self._taken += 1
         self._check_not_refusing()
         read = Read(job, self._loop.create_future())
         self._reads.add(read)
@@ -102,6 +101,11 @@ class Requests:
     def proposals_pending(self) -> int:
         """Writes that wait for their answer."""
         return self._proposals.waiting_count
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """See `Node.requests_progress`."""
+        return self._taken, self._proposals.in_flight_count
 
     @property
     def is_idle(self) -> bool:

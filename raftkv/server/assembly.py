@@ -72,9 +72,9 @@ STOP_S = 1.5
 """Handing over and finishing the calls under way may take this long together; what then still waits is told so."""
 DRAIN_MIN_S = 0.05
 """Calls that have just arrived get their turn before the node counts as idle."""
-ARRIVALS_QUIET_S = 0.003
-"""When no request has come for so long, none is on its way, as far as a node can know."""
-ARRIVALS_MAX_S = 0.015
+QUIET_S = 0.003
+"""When for so long no request has come and none was answered, none is on its way, as far as a node can know."""
+QUIET_WAIT_S = 0.015
 """A stopping node waits for that so long: what it holds meanwhile waits too."""
 ANSWER_S = 0.5
 """For the last answers to reach their callers."""
@@ -314,11 +314,11 @@ class Server:
         """
         self.node.hold_requests(True)
         loop = asyncio.get_running_loop()
-        end = loop.time() + ARRIVALS_MAX_S
-        taken = -1
-        while taken != self.node.requests_taken and loop.time() < end:
-            taken = self.node.requests_taken
-            await asyncio.sleep(ARRIVALS_QUIET_S)
+        end = loop.time() + QUIET_WAIT_S
+        before = None
+        while before != self.node.requests_progress and loop.time() < end:
+            before = self.node.requests_progress
+            await asyncio.sleep(QUIET_S)
         closing = asyncio.create_task(self._close_ports(grace_s))
         await asyncio.sleep(0.001)  # The goodbyes are said, and answers come behind them.
         self.node.hold_requests(False)
