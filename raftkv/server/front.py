@@ -3,8 +3,8 @@
 pygrpc-native does HTTP/2 and gRPC in Rust, outside the GIL, behind grpcio's own interface: a unary call costs the node a tenth
 of the processor time. It serves unary and server-streaming calls itself; what streams both ways (Watch, LeaseKeepAlive, Batches) and
 what is unknown it passes on to a grpcio server behind it, through a socket in the file system. So `context.peer()` of such a
-stream says nothing about who calls: see `connection_of`. When it stops, it hangs up as soon as the server behind it is done: the
-last answer of a stream may be lost on the way, and its client knows no more than of a connection that broke.
+stream says nothing about who calls: see `connection_of`. When it stops, it hangs up as soon as the last handler is done: the
+last answers, of unary calls too, may be lost on the way, and a client knows no more than of a connection that broke.
 
 ``NATIVE_GRPC=yes`` in a node's environment chooses it. It is not the default, because its HTTP/2 (the `h2` crate) resets every
 call whose `:authority` is no host and port: etcd's Go clients up to 3.4, etcdctl among them, send the endpoint there as they were

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,16 +54,33 @@ class Api:
         metadata: tuple[tuple[str, str], ...] = (),
     ) -> Any:
         """The response, or `Failed`. A request may be given as raw bytes, whatever they mean."""
+        return self.begin(service, name, request, timeout_s=timeout_s, metadata=metadata)()
+
+    def begin(
+        self,
+        service: str,
+        name: str,
+        request: Message | bytes,
+        *,
+        timeout_s: float = CALL_S,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> Callable[[], Any]:
+        """As `call`, on its way when this returns: before all that is begun after it. Call the result for what `call` returns."""
         method = methods()[service][name]
         rpc = self.channel.unary_unary(
             method.path,
             request_serializer=lambda message: message if isinstance(message, bytes) else message.SerializeToString(),
             response_deserializer=method.response_type.FromString,
         )
-        try:
-            return rpc(request, timeout=timeout_s, metadata=metadata, wait_for_ready=True)
-        except grpc.RpcError as error:
-            return _failed(error)
+        under_way = rpc.future(request, timeout=timeout_s, metadata=metadata, wait_for_ready=True)
+
+        def answer() -> Any:
+            try:
+                return under_way.result()
+            except grpc.RpcError as error:
+                return _failed(error)
+
+        return answer
 
     def batch(self, request: Message | bytes, *, timeout_s: float = CALL_S) -> Any:
         """The response to one batch, on a stream of its own, or `Failed`: the batch or the stream."""

