@@ -23,7 +23,7 @@
 - `saves.py` keeps promises until the disk has kept them; `leader_watch.py`, `succession.py`: waiting for a leader, becoming one.
 - `snapshots.py`, `compaction.py`: followers that fall behind, and a log that stays bounded.
 - `members.py`: changes of the membership, checked and proposed by the leader; `newcomers.py`: who is being added, and must be
-  reachable before that is done; `transfer.py`: leadership moved on request.
+  reachable before that is done; `transfer.py`: leadership moved on request, or before a node stops.
 - `lease_duty.py`: the leader's word on how much time has passed, for leases.
 - `recovery.py`: what a crash may leave behind, and what is made of it.
 - `flight_record.py`: what the node remembers of elections, failures and their evidence, for `raftkv why`.

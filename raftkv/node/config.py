@@ -12,6 +12,5 @@ class NodeConfig:
     tick_s: float = 0.01
     repropose_ticks: int = 100
     """A batch still unresolved after this long under an unchanged leader is proposed again: its message may be lost."""
-    """How long a stopping leader waits for its successor."""
     entries_retained: int = 10_000
     log_bytes_retained: int = 16 * 1024 * 1024

@@ -44,17 +44,9 @@ class Api:
     def close(self) -> None:
         self.channel.close()
 
-    def call(
-        self,
-        service: str,
-        name: str,
-        request: Message | bytes,
-        *,
-        timeout_s: float = CALL_S,
-        metadata: tuple[tuple[str, str], ...] = (),
-    ) -> Any:
+    def call(self, service: str, name: str, request: Message | bytes, **options: Any) -> Any:
         """The response, or `Failed`. A request may be given as raw bytes, whatever they mean."""
-        return self.begin(service, name, request, timeout_s=timeout_s, metadata=metadata)()
+        return self.begin(service, name, request, **options)()
 
     def begin(
         self,
