@@ -20,7 +20,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from raftkv.client.engine import Engine, closed_error
@@ -75,10 +75,10 @@ class Runner:
 
     def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine beside the operations and sleep until it has ended."""
-        with self._lock:
-            loop = self._running()
-            future = asyncio.run_coroutine_threadsafe(work(self.usable()), loop)
+        future: Future[T] = Future()
         try:
+            with self._lock:
+                self._running().call_soon_threadsafe(_begin, work, self.usable(), future)
             return future.result()
         except CancelledError:  # The loop has ended, and the coroutine did not wait for a call that would have said so.
             raise Cancelled("the client was closed before this was done", outcome=Outcome.NOT_APPLIED) from None
@@ -91,7 +91,8 @@ class Runner:
         with self._lock:
             if self._thread is None or self._loop is None or self._engine is None:
                 return
-            future = asyncio.run_coroutine_threadsafe(work(self._engine), self._loop)
+            future: Future[None] = Future()
+            self._loop.call_soon_threadsafe(_begin, work, self._engine, future)
         with contextlib.suppress(CancelledError):  # The loop has ended meanwhile.
             future.result()
 
@@ -225,6 +226,37 @@ class Runner:
         assert engine is not None, "operations came in without an engine"
         while inbox:
             engine.submit(inbox.popleft())
+
+
+def _begin(work: Callable[[Engine], Coroutine[Any, Any, T]], engine: Engine, future: Future[T]) -> None:
+    """Run a coroutine for the thread that waits for `future`. On the loop.
+
+    `asyncio.run_coroutine_threadsafe` is given a coroutine by the waiting thread: a signal that comes to it between
+    making one and handing it over leaves a coroutine that nobody awaits, and Python says so on stderr.
+    """
+    if future.cancelled():
+        return
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work(engine))
+
+    def tell(_: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            future.cancel()
+            return
+        error = task.exception()
+        if not future.set_running_or_notify_cancel():
+            return  # It was not waited for to the end.
+        if error is None:
+            future.set_result(task.result())
+        else:
+            future.set_exception(error)
+
+    def give_up(_: Future[T]) -> None:
+        if future.cancelled():
+            loop.call_soon_threadsafe(task.cancel)
+
+    task.add_done_callback(tell)
+    future.add_done_callback(give_up)
 
 
 _runners: weakref.WeakSet[Runner] = weakref.WeakSet()

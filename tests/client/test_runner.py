@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -105,6 +109,58 @@ def test_what_has_to_be_done_anew_ends_with_the_client() -> None:
     thread.join()
 
     assert [str(error) for error in ended] == ["the client was closed before this was done", "the client is closed"]
+
+
+def test_an_interrupt_at_any_line_leaves_nothing_behind() -> None:
+    """Of `run`, in the thread that waits: a coroutine that was made and not awaited would be told of on stderr."""
+    runner = Runner([f"127.0.0.1:{free_port()}"], raftkv.Limits())
+    under_way: set[int] = set()
+
+    async def work(number: int) -> int:
+        under_way.add(number)
+        try:
+            await asyncio.sleep(0)
+        finally:
+            under_way.discard(number)
+        return number
+
+    def run(number: int) -> int:
+        return runner.run(lambda _: work(number))
+
+    def run_interrupted(at: int) -> int:
+        lines = itertools.count()
+
+        def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+            if frame.f_code.co_filename == threading.__file__:
+                return None  # Its conditions do not survive everywhere what is raised in them.
+            if event == "line" and next(lines) == at:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            return run(at)
+        finally:
+            sys.settrace(before)
+
+    run(0)  # So that there is a loop.
+    interrupted = 0
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        while True:
+            try:
+                assert run_interrupted(interrupted) == interrupted
+                break
+            except KeyboardInterrupt:
+                interrupted += 1
+        gc.collect()
+
+    assert [str(warning.message) for warning in told] == []
+    assert interrupted > 10, "hardly a line was interrupted"
+    assert run(7) == 7
+    assert not under_way
+    runner.close()
 
 
 COLLECTING = """
