@@ -15,6 +15,7 @@ import pytest
 from raftkv.pb import rpc_pb2
 from tests.server.grpc_api import Api
 from tests.server.process import Servers, servers_in
+from tests.support import copy_data_dir
 
 KEYS = 40
 VALUE = b"v" * 100
@@ -26,13 +27,13 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with servers_in(tmp_path_factory.mktemp("crashed")) as servers:
         serving = servers.start().ready()
         api = Api(serving.endpoint)
-        shutil.copytree(serving.data_dir / "state", servers.directory / "state")
+        copy_data_dir(serving.data_dir / "state", servers.directory / "state")
         for number in range(KEYS):
             api.put(b"k%03d" % number, VALUE)
         api.close()
         serving.kill()
         shutil.rmtree(serving.data_dir / "state")
-        shutil.copytree(servers.directory / "state", serving.data_dir / "state")
+        copy_data_dir(servers.directory / "state", serving.data_dir / "state")
         yield serving.data_dir
 
 
@@ -45,7 +46,7 @@ def log_end(crashed: Path) -> int:
 @pytest.fixture
 def copy(crashed: Path, tmp_path: Path) -> Path:
     target = tmp_path / "copy"
-    shutil.copytree(crashed, target)
+    copy_data_dir(crashed, target)
     return target
 
 
@@ -77,7 +78,9 @@ def test_a_log_whose_last_write_was_torn_starts_with_all_before_it(
 ) -> None:
     segment = segment_of(copy)
     data = segment.read_bytes()
-    segment.write_bytes(data[: log_end - missing] + bytes(len(data) - log_end + missing))
+    with segment.open("wb") as file:
+        file.write(data[: log_end - missing])
+        file.truncate(len(data))
 
     found = keys(servers, copy)
 

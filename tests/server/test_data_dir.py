@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import zlib
 from collections.abc import Callable
@@ -12,24 +14,47 @@ import pytest
 
 from raftkv.pb import rpc_pb2
 from tests.server.grpc_api import Api
-from tests.server.process import Servers
+from tests.server.process import Servers, servers_in
+from tests.support import copy_data_dir
 
 
-def contents(directory: Path) -> dict[str, bytes]:
-    """Every file but the lock's pid."""
+def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Length and data of every file but the lock's pid. What a file only reserves, of the state 256 MiB, is no data."""
     files = (path for path in directory.rglob("*") if path.is_file() and path.name not in ("LOCK", "lock.mdb"))
-    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+    return {str(path.relative_to(directory)): (path.stat().st_size, data_of(path)) for path in files}
+
+
+def data_of(path: Path) -> bytes:
+    found = bytearray()
+    with path.open("rb") as file:
+        end = 0
+        while True:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return bytes(found)  # There is no data behind `end`.
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            found += os.pread(file.fileno(), end - start, start)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with servers_in(tmp_path_factory.mktemp("stopped")) as servers:
+        serving = servers.start().ready()
+        api = Api(serving.endpoint)
+        api.put(b"k", b"v")
+        api.close()
+        assert serving.stop() == 0
+        return serving.data_dir
 
 
 @pytest.fixture
-def used(servers: Servers) -> Path:
+def used(stopped: Path, servers: Servers) -> Path:
     """The data directory of a stopped node that holds key k."""
-    serving = servers.start().ready()
-    api = Api(serving.endpoint)
-    api.put(b"k", b"v")
-    api.close()
-    assert serving.stop() == 0
-    return serving.data_dir
+    copy_data_dir(stopped, servers.directory / "data")
+    return servers.directory / "data"
 
 
 def assert_intact(servers: Servers, data_dir: Path) -> None:
@@ -176,9 +201,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "the state is a directory": (_in_its_place("state/data.mdb"), ("state/data.mdb",)),
     "the state is garbage": (_edit("state/data.mdb", "garbage" * 10_000), ("state/data.mdb",)),
     "the state is cut": (
-        lambda data_dir: (
-            (data_dir / "state/data.mdb").write_bytes((data_dir / "state/data.mdb").read_bytes()[:8192]) and None
-        ),
+        lambda data_dir: os.truncate(data_dir / "state/data.mdb", 8192),
         ("state/data.mdb", "8192"),
     ),
     "the log is gone": (_remove("wal"), ("has lost its wal directory",)),
@@ -220,7 +243,7 @@ def test_a_data_dir_that_cannot_be_made_is_refused(servers: Servers) -> None:
 def test_a_node_whose_state_was_put_back_from_an_older_copy_says_so(servers: Servers, used: Path) -> None:
     """The log was compacted behind it: what is missing in between is gone for good."""
     copy = servers.directory / "copy"
-    shutil.copytree(used / "state", copy)
+    copy_data_dir(used / "state", copy)
     serving = servers.start("--snapshot-count", "1", data_dir=used).ready()
     api = Api(serving.endpoint)
     for number in range(300):
@@ -230,7 +253,7 @@ def test_a_node_whose_state_was_put_back_from_an_older_copy_says_so(servers: Ser
     api.close()
     assert serving.stop() == 0
     shutil.rmtree(used / "state")
-    shutil.copytree(copy, used / "state")
+    copy_data_dir(copy, used / "state")
 
     line = servers.start(data_dir=used).refusal()
 

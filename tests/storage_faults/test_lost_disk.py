@@ -15,6 +15,7 @@ from raftkv.lab.traffic import Traffic
 from tests.failover.load import wait_until, write
 from tests.storage_faults.conftest import Start
 from tests.storage_faults.support import last_word
+from tests.support import copy_data_dir
 
 
 @contextmanager
@@ -61,12 +62,12 @@ def test_a_member_with_an_older_copy_of_its_disk_does_not_vote_again(
     cluster = start_cluster()
     old, other = (copied_from, "n3" if copied_from == "n1" else "n1")
     cluster.stop(old)
-    shutil.copytree(cluster.data_path(old), tmp_path / "copy")
+    copy_data_dir(cluster.data_path(old), tmp_path / "copy")
     cluster.start([old])
     wait_until(lambda: has_met_all(cluster, other, incarnation=2), f"{other} meets {old} again")
     with writes_unknown_to(cluster, other):
         shutil.rmtree(cluster.data_path(old))
-        shutil.copytree(tmp_path / "copy", cluster.data_path(old))
+        copy_data_dir(tmp_path / "copy", cluster.data_path(old))
 
         cluster.start([old, other], wait=False)
 
