@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Of the suite's time a quarter is waiting for elections, leases and disks: three workers fill two processors.
+# Of the suite's time a quarter is waiting for elections, leases and disks: three workers fill two processors, and
+# end together where whoever is done takes what another one has not begun.
 WORKERS ?= 3
 JOBS ?= 2
 
@@ -29,11 +30,11 @@ compiled: $(STAMP)
 	@$(BIN)/python -m compileall -q raftkv cluster benchmarks tests
 
 test: compiled ## Run the test suite
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Whoever names endpoints with http:// to etcdctl 3.4 needs grpcio (raftkv/server/front.py).
 test-native: compiled ## The tests of clients and servers again, served by pygrpc-native
-	NATIVE_GRPC=yes $(BIN)/python -m pytest -n $(WORKERS) tests/client tests/server tests/failover tests/gateway \
+	NATIVE_GRPC=yes $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/client tests/server tests/failover tests/gateway \
 		-k "not test_all_members_are_found_through_one_endpoint" $(ARGS)
 
 SEEDS ?= 1000
