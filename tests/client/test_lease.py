@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import raftkv
+from raftkv.lab.cluster import LocalCluster
 from raftkv.pb import rpc_pb2
+from tests.client.lease_failovers import live_through_kills
 from tests.server.grpc_api import Api
 from tests.server.process import servers_in
 
@@ -128,6 +130,13 @@ def test_a_closed_client_renews_nothing(endpoint: str) -> None:
 def test_a_ttl_is_a_whole_number_of_seconds(ttl: int) -> None:
     with raftkv.connect("127.0.0.1:1") as kv, pytest.raises(raftkv.ConfigError, match="whole number of seconds"):
         kv.lease(ttl)
+
+
+def test_a_lease_dies_with_its_owner_and_not_with_the_leader() -> None:
+    """`python -m tests.client.lease_failovers --kills 50` for more, and for the claim on a machine that does nothing else."""
+    with LocalCluster.temporary(nodes=3, proxy=False) as cluster:
+        cluster.start()
+        assert len(live_through_kills(cluster, kills=1, late_s=WAIT_S).silent_s) == 1
 
 
 def test_a_ttl_that_no_server_grants_is_refused(endpoint: str) -> None:
