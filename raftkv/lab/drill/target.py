@@ -19,6 +19,8 @@ from raftkv.pb import rpc_pb2
 
 ANNOUNCED_S = 5.0
 """For a cluster that has only just started: its members announce themselves a moment after they have found a leader."""
+SETTLED_S = 3.0
+"""For one in which somebody is being elected, or a node was just started."""
 CALL_DEADLINE_S = 2.0
 VOTERS_MIN = 3
 LAG_MAX = 10_000
@@ -85,38 +87,46 @@ def discover(endpoints: Sequence[str]) -> Target:
 
 
 def require_healthy(target: Target) -> str:
-    """The leader's name, if every member answers and all follow it.
+    """The leader's name, if every member answers and all follow it; an election under way is waited for.
 
     Raises:
         DrillError: says which member does not.
     """
-    trouble, leader = look(target)
+    trouble, leader = _settled(target, SETTLED_S)
     if trouble:
         raise DrillError(f"the cluster is not healthy, and a drill would make it worse: {trouble}")
     return leader
 
 
 def wait_until_healthy(target: Target, *, deadline_s: float, check: Callable[[], None] = lambda: None) -> str:
-    """As ``require_healthy``, with patience.
+    """As ``require_healthy``, after everything that was broken is made good.
 
     Args:
         target: the cluster.
-        deadline_s: how much.
+        deadline_s: how much time it has for that.
         check: called meanwhile; what it raises ends the wait.
 
     Raises:
         DrillError: it is not healthy in time; says which member is missing.
     """
+    trouble, leader = _settled(target, deadline_s, check)
+    if trouble:
+        raise DrillError(
+            f"the cluster has not come back within {deadline_s:g} s after everything was made good: {trouble}"
+        )
+    return leader
+
+
+def _settled(target: Target, deadline_s: float, check: Callable[[], None] = lambda: None) -> tuple[str, str]:
+    """As ``look``, again and again while something is wrong, for so long."""
     end = time.monotonic() + deadline_s
     while True:
         trouble, leader = look(target)
         if not trouble:
-            return leader
+            return trouble, leader
         check()
         if time.monotonic() > end:
-            raise DrillError(
-                f"the cluster has not come back within {deadline_s:g} s after everything was made good: {trouble}"
-            )
+            return trouble, leader
         time.sleep(POLL_S)
 
 
@@ -129,14 +139,14 @@ def look(target: Target) -> tuple[str, str]:
     found = {name: answer for name, answer in answers.items() if isinstance(answer, probe.NodeAnswer)}
     leaderless = [name for name, answer in found.items() if not answer.leader_id]
     if leaderless:
-        return f"{', '.join(leaderless)} knows no leader", ""
+        return f"{', '.join(leaderless)} {'knows' if len(leaderless) == 1 else 'know'} no leader", ""
     views = {(answer.leader_id, answer.term) for answer in found.values()}
     if len(views) > 1:
         return "the nodes do not agree on who leads", ""
     behind = max(answer.applied_index for answer in found.values()) - LAG_MAX
     late = [name for name, answer in found.items() if answer.applied_index < behind]
     if late:
-        return f"{', '.join(late)} is more than {LAG_MAX:,} entries behind", ""
+        return f"{', '.join(late)} {'is' if len(late) == 1 else 'are'} more than {LAG_MAX:,} entries behind", ""
     return "", target.name_of(next(iter(views))[0])
 
 
