@@ -18,14 +18,14 @@ from tests.server.process import Servers, servers_in
 from tests.support import copy_data_dir
 
 
-def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
-    """Length and data of every file but the lock's pid. What a file only reserves, of the state 256 MiB, is no data."""
+def contents(directory: Path) -> dict[str, tuple[int, list[tuple[int, bytes]]]]:
+    """Length and data, with its places, of every file but the lock's pid. What a file only reserves, of the state 256 MiB, is no data."""
     files = (path for path in directory.rglob("*") if path.is_file() and path.name not in ("LOCK", "lock.mdb"))
     return {str(path.relative_to(directory)): (path.stat().st_size, data_of(path)) for path in files}
 
 
-def data_of(path: Path) -> bytes:
-    found = bytearray()
+def data_of(path: Path) -> list[tuple[int, bytes]]:
+    found = []
     with path.open("rb") as file:
         end = 0
         while True:
@@ -34,9 +34,9 @@ def data_of(path: Path) -> bytes:
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise
-                return bytes(found)  # There is no data behind `end`.
+                return found  # There is no data behind `end`.
             end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            found += os.pread(file.fileno(), end - start, start)
+            found.append((start, os.pread(file.fileno(), end - start, start)))
 
 
 @pytest.fixture(scope="module")
