@@ -7,8 +7,8 @@ The first: one caller puts, one put after the other; the watchers have single ke
 Measured is from before the put to the arrival of its event, and the put's own answer for comparison. The second: puts at a steady
 rate, each an event at one of the watchers, and the memory of the node over time.
 
-Writer and watchers are a plain gRPC client, the same for both systems, all at one node, the leader. They share this machine with
-three nodes: compare within one run only.
+All are at one node, the leader. Watchers, and the writer of the first, are a plain gRPC client, the same for both systems; the writer
+of the second is raftkv's, which takes less of the machine. They share it with three nodes: compare within one run only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Watchers and a writer by plain gRPC, the same for both systems: what the watch benchmark puts on one node.
+"""Watchers by plain gRPC, and a writer at a rate: what the watch benchmark puts on one node.
 
 What may not live here: clusters, figures, printing.
 """
@@ -19,10 +19,11 @@ from typing import Any, Self
 import grpc
 import uvloop
 
+from benchmarks.load import VALUE_BYTES, Load, Run
+from benchmarks.stores import OwnStore, key_of
 from raftkv.pb import rpc_pb2
 
 WAIT_S = 30.0
-VALUE = bytes(256)
 _WRITERS = 128
 _COMPACT_EVERY_S = 10.0
 _REPORT_S = 0.5
@@ -43,7 +44,7 @@ class Watchers:
             "/etcdserverpb.Watch/Watch", rpc_pb2.WatchRequest.SerializeToString, rpc_pb2.WatchResponse.FromString
         )
         for number in range(count):
-            create = rpc_pb2.WatchCreateRequest(key=watched_key(number))
+            create = rpc_pb2.WatchCreateRequest(key=key_of(number))
             self._requests.put(rpc_pb2.WatchRequest(create_request=create))
         self._responses = method(iter(self._requests.get, None))
         for _ in range(count):
@@ -105,7 +106,7 @@ class Writing:
 
 @contextmanager
 def puts_at_rate(endpoint: str, watchers: int, rate: float) -> Iterator[Writing]:
-    """Put the watched keys in turn at a rate, while this lasts; history is compacted every few seconds."""
+    """Put the watched keys at a rate by raftkv's client, while this lasts; history is compacted every few seconds."""
     command = [sys.executable, "-m", "benchmarks.watchers", endpoint, str(watchers), str(rate)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -114,12 +115,8 @@ def puts_at_rate(endpoint: str, watchers: int, rate: float) -> Iterator[Writing]
             process.kill()
 
 
-def watched_key(number: int) -> bytes:
-    return b"watched/%08d" % number
-
-
 def put_request(number: int) -> rpc_pb2.PutRequest:
-    return rpc_pb2.PutRequest(key=watched_key(number), value=VALUE)
+    return rpc_pb2.PutRequest(key=key_of(number), value=bytes(VALUE_BYTES))
 
 
 def put_method(channel: grpc.Channel) -> Any:
@@ -130,43 +127,22 @@ def put_method(channel: grpc.Channel) -> Any:
 
 async def _write(endpoint: str, watchers: int, rate: float) -> None:
     """What the writer's process does until its standard input is closed."""
-    stopped = asyncio.Event()
-    given = acknowledged = revision = 0
-    began = time.monotonic()
-
-    async with grpc.aio.insecure_channel(endpoint) as channel:
-        put = put_method(channel)
-        compact = channel.unary_unary(
-            "/etcdserverpb.KV/Compact",
-            rpc_pb2.CompactionRequest.SerializeToString,
-            rpc_pb2.CompactionResponse.FromString,
-        )
-
-        async def work() -> None:
-            nonlocal given, acknowledged, revision
-            while not stopped.is_set():
-                number, given = given, given + 1
-                await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-                answer = await put(put_request(number % watchers), timeout=WAIT_S)
-                acknowledged += 1
-                revision = max(revision, answer.header.revision)
-
-        async def report() -> None:
-            compacted_at, compacted = time.monotonic(), 0
-            while not stopped.is_set():
-                await asyncio.sleep(_REPORT_S)
-                print(acknowledged, flush=True)
-                if time.monotonic() - compacted_at > _COMPACT_EVERY_S and revision > compacted:
-                    compacted_at, compacted = time.monotonic(), revision
-                    await compact(rpc_pb2.CompactionRequest(revision=compacted), timeout=WAIT_S)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_WRITERS):
-                group.create_task(work())
-            group.create_task(report())
-            await asyncio.to_thread(sys.stdin.read)
-            stopped.set()
-    print(acknowledged, flush=True)
+    store = OwnStore([endpoint])
+    stopped = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    try:
+        async with Run([store], Load(callers=_WRITERS, keys=watchers, value_bytes=VALUE_BYTES, rate=rate)) as run:
+            compacted_at = time.monotonic()
+            while not stopped.done():
+                await run.lap(_REPORT_S)
+                print(run.writes, flush=True)
+                if time.monotonic() - compacted_at > _COMPACT_EVERY_S:
+                    await store.compact()
+                    compacted_at = time.monotonic()
+    finally:
+        await store.close()
+    if run.failures:
+        raise SystemExit(f"{run.failures} puts failed")
+    print(run.writes, flush=True)
 
 
 if __name__ == "__main__":
