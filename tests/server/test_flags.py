@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+import uvloop
+
+from raftkv.cli.main import run
 from raftkv.pb import rpc_pb2
 from tests.server.grpc_api import Api
 from tests.server.process import Servers
@@ -63,7 +67,6 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dial without address": (("--peer-dial", "n2"), ("--peer-dial", "NAME=HOST:PORT")),
     "dial a stranger": (("--peer-dial", "n2=h:1"), ("--peer-dial", "'n2' is no member", "default")),
     "dial port": (("--peer-dial", "n2=h:99999"), ("--peer-dial", "NAME=HOST:PORT")),
-    "joining alone": (("--initial-cluster-state", "existing"), ("--initial-cluster", "names no other member")),
     "empty token": (("--initial-cluster-token", ""), ("--initial-cluster-token", "empty")),
     "one port twice": (
         ("--listen-client-urls", "http://127.0.0.1:7", "--listen-peer-urls", "http://127.0.0.1:7"),
@@ -73,13 +76,26 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_bad_flag_is_refused_in_one_line_that_says_what_is_allowed(servers: Servers, case: str) -> None:
+def test_a_bad_flag_is_refused_in_one_line_that_says_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, case: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(uvloop, "run", lambda _: pytest.fail("it was not refused"))
     flags, expected = REFUSED[case]
 
-    line = servers.run(*flags).refusal(code=2)
+    code = run(["serve", *flags])
 
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (code, line[:7]) == (2, "Error: ")
     assert all(part in line for part in expected), line
-    assert not list(servers.directory.iterdir()), "a node that was refused left something behind"
+    assert not list(tmp_path.iterdir()), "a node that was refused left something behind"
+
+
+def test_nobody_joins_alone(servers: Servers) -> None:
+    line = servers.run("--initial-cluster-state", "existing").refusal(code=2)
+
+    assert "--initial-cluster" in line
+    assert "names no other member" in line
 
 
 @pytest.mark.parametrize("prefix", ["RAFTKV_", "ETCD_"])
