@@ -30,7 +30,7 @@ class StoreLimits:
     """LMDB's map at the start; it doubles when half full. Address space and the length of a sparse file, not memory."""
     commit_interval_s: float = 1.0
     """A synced commit makes the disk slow for the log beside it: seldom is better. The log covers what is not committed."""
-    commit_operations: int = 10_000
+    commit_operations: int = 8_000
     """Applied between two commits, or removed by compaction: the pages of so many are kept in memory."""
     commit_bytes: int = 32 << 20
     """Payload applied between two commits; it is kept in memory, in case the map fills and it must be applied again."""

@@ -14,7 +14,7 @@ from tests.server.grpc_api import Api
 from tests.server.process import Servers, servers_in
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster.temporary(nodes=1, proxy=False, gateway=True) as cluster:
         cluster.start()
@@ -22,12 +22,12 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ours(cluster: LocalCluster) -> Http:
     return Http(cluster.http_url("n1"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def over_grpc(cluster: LocalCluster) -> Iterator[Api]:
     """The same node over gRPC."""
     api = Api(cluster.endpoint("n1"))

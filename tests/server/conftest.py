@@ -1,4 +1,4 @@
-"""A three-node raftkv cluster and a real etcd for all tests of a session, and servers of a test's own."""
+"""A three-node raftkv cluster and a real etcd for all tests of this package, and servers of a test's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
         yield servers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[LocalCluster]:
     """Three nodes with a leader. Nobody kills any of them."""
     with LocalCluster.temporary(nodes=3, proxy=False) as cluster:
@@ -33,7 +33,7 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def nodes(cluster: LocalCluster) -> Iterator[dict[str, Api]]:
     """The cluster's nodes, by name."""
     apis = {name: Api(endpoint) for name, endpoint in cluster.endpoints.items()}
