@@ -38,7 +38,7 @@ class Plan:
 
     Attributes:
         share: of the full rate; 1: as fast as it goes.
-        calibrate_s: for how long the full rate is measured.
+        calibrate_s: for how long the full rate is measured; while what was compacted is being removed, it is lower.
     """
 
     operation: str
@@ -166,7 +166,7 @@ def plot(samples: Sequence[dict[str, Any]], path: Path) -> Path:
 @click.option("--operation", type=click.Choice(["put", "mixed"]), default="put", show_default=True)
 @click.option("--every", type=click.FloatRange(0.5), default=5, show_default=True, help="Seconds between samples.")
 @click.option("--compact-every", type=click.FloatRange(0.5), default=10, show_default=True, help="Seconds.")
-@click.option("--calibrate", type=click.FloatRange(1), default=20, show_default=True, help="Seconds at the full rate.")
+@click.option("--calibrate", type=click.FloatRange(1), default=60, show_default=True, help="Seconds at the full rate.")
 @click.option(
     "--system", type=click.Choice(list(COMMANDS)), default="raftkv", show_default=True, help="Of which system."
 )
