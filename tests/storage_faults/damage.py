@@ -14,6 +14,7 @@ import json
 import os
 import random
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from tests.storage_faults.places import Place, places_of
 
 OPENING_S_MAX = 60.0
 SHARED_MEMORY = Path("/dev/shm")
+SCRATCH_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,14 @@ def draw(places: list[Place], rng: random.Random, *, flips: int, truncations: in
         yield Damage(place, rng.randrange(place.begin, place.end), bit)
 
 
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """Room for members, gone afterwards; in memory if there is enough of it: nothing here is about syncing."""
+    has_room = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > SCRATCH_BYTES
+    with tempfile.TemporaryDirectory(prefix="raftkv-damage-", dir=SHARED_MEMORY if has_room else None) as name:
+        yield Path(name)
+
+
 def run(
     pristine: Path, scratch: Path, summary: Summary, *, flips: int, truncations: int, jobs: int, progress: bool = False
 ) -> None:
@@ -199,10 +210,8 @@ def main() -> int:
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if arguments.seed is None else arguments.seed
     summary, began = Summary(seed), time.monotonic()
-    parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None  # Nothing here is about syncing.
     try:
-        with tempfile.TemporaryDirectory(prefix="raftkv-damage-", dir=parent) as name:
-            scratch = Path(name)
+        with scratch_directory() as scratch:
             pristine = arguments.member or make_member(scratch)
             run(
                 pristine,

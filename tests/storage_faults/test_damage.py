@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.storage_faults.damage import Summary, run
+from tests.storage_faults.damage import Summary, run, scratch_directory
 from tests.storage_faults.donor import make_member
 from tests.storage_faults.places import places_of
 
@@ -25,18 +26,24 @@ UNUSED = (
 
 
 @pytest.fixture(scope="module")
-def member(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_member(tmp_path_factory.mktemp("donor"))
+def scratch() -> Iterator[Path]:
+    with scratch_directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def member(scratch: Path) -> Path:
+    return make_member(scratch)
 
 
 def test_a_member_holds_every_kind_of_file_and_page(member: Path) -> None:
     assert {place.kind for place in places_of(member)} == {*USED, *LITTLE_USED, *UNUSED}
 
 
-def test_damage_is_refused_by_name_or_costs_nothing(member: Path, tmp_path: Path) -> None:
+def test_damage_is_refused_by_name_or_costs_nothing(member: Path, scratch: Path) -> None:
     summary = Summary(seed=8)
 
-    run(member, tmp_path, summary, flips=FLIPS, truncations=TRUNCATIONS, jobs=1)
+    run(member, scratch, summary, flips=FLIPS, truncations=TRUNCATIONS, jobs=1)
 
     assert not summary.violations, summary.violations
     assert (summary.flips, summary.truncations) == (FLIPS, TRUNCATIONS)
