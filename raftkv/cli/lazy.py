@@ -9,7 +9,6 @@ What may not live here: the options themselves (options.py), any command.
 
 from __future__ import annotations
 
-import gc
 import importlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +138,6 @@ def load(entry: Lazy, path: str) -> click.Command:
     Raises:
         Failure: an optional dependency is missing, or the subcommand itself.
     """
-    gc.disable()  # Imports make much that stays and next to no garbage: a twentieth of the time is looking for it.
     try:
         module = importlib.import_module(entry.module)
     except ModuleNotFoundError as error:
@@ -151,8 +149,6 @@ def load(entry: Lazy, path: str) -> click.Command:
         raise Failure(
             f"{path} needs the {entry.extra} extra: pip install 'raftkv[{entry.extra}]' (no module named {missing})"
         ) from None
-    finally:
-        gc.enable()
     command = getattr(module, entry.name)
     assert isinstance(command, click.Command), f"{entry.module}.{entry.name} is a {type(command)}"
     return command
