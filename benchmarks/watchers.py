@@ -127,10 +127,17 @@ def put_method(channel: grpc.Channel) -> Any:
 
 async def _write(endpoint: str, watchers: int, rate: float) -> None:
     """What the writer's process does until its standard input is closed."""
+    loop = asyncio.get_running_loop()
+    stopped = loop.create_future()
+
+    def stop() -> None:
+        loop.remove_reader(sys.stdin)
+        stopped.set_result(None)
+
+    loop.add_reader(sys.stdin, stop)  # Nothing is written to it: it can be read when it is closed.
     store = OwnStore([endpoint])
-    stopped = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     try:
-        async with Run([store], Load(callers=_WRITERS, keys=watchers, value_bytes=VALUE_BYTES, rate=rate)) as run:
+        async with Run([store], Load(callers=_WRITERS, keys=watchers, rate=rate)) as run:
             compacted_at = time.monotonic()
             while not stopped.done():
                 await run.lap(_REPORT_S)
