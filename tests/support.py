@@ -1,14 +1,20 @@
-"""What tests of several packages share: free ports, waiting for a condition, copies of data directories."""
+"""What tests of several packages share: free ports, waiting for a condition, data directories copied, directories in memory."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 WAIT_S = 20.0
+
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY_FREE_BYTES_MIN = 1 << 30
 
 
 def free_port() -> int:
@@ -29,3 +35,11 @@ async def eventually(condition: Callable[[], object], timeout_s: float = WAIT_S)
 def copy_data_dir(source: Path, target: Path) -> None:
     """A copy, also of a part, that takes no room for what is only reserved: nearly all of a young node's log and state."""
     subprocess.run(["cp", "--recursive", "--sparse=always", str(source), str(target)], check=True)
+
+
+@contextmanager
+def memory_directory(prefix: str) -> Iterator[Path]:
+    """A directory, gone afterwards, for what is not about syncing: in memory if there is enough of it."""
+    has_room = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > SHARED_MEMORY_FREE_BYTES_MIN
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=SHARED_MEMORY if has_room else None) as name:
+        yield Path(name)

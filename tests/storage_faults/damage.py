@@ -14,25 +14,22 @@ import json
 import os
 import random
 import select
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.storage_faults.donor import SEALED, copy_tree, make_member, remove_tree
 from tests.storage_faults.places import Place, places_of
+from tests.support import memory_directory
 
 OPENING_S_MAX = 60.0
-SHARED_MEMORY = Path("/dev/shm")
-SCRATCH_BYTES = 1 << 30
+SCRATCH_PREFIX = "raftkv-damage-"
 
 
 @dataclass(frozen=True)
@@ -161,14 +158,6 @@ def draw(places: list[Place], rng: random.Random, *, flips: int, truncations: in
         yield Damage(place, rng.randrange(place.begin, place.end), bit)
 
 
-@contextmanager
-def scratch_directory() -> Iterator[Path]:
-    """Room for members, gone afterwards; in memory if there is enough of it: nothing here is about syncing."""
-    has_room = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > SCRATCH_BYTES
-    with tempfile.TemporaryDirectory(prefix="raftkv-damage-", dir=SHARED_MEMORY if has_room else None) as name:
-        yield Path(name)
-
-
 def run(
     pristine: Path, scratch: Path, summary: Summary, *, flips: int, truncations: int, jobs: int, progress: bool = False
 ) -> None:
@@ -211,7 +200,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(1 << 32) if arguments.seed is None else arguments.seed
     summary, began = Summary(seed), time.monotonic()
     try:
-        with scratch_directory() as scratch:
+        with memory_directory(SCRATCH_PREFIX) as scratch:
             pristine = arguments.member or make_member(scratch)
             run(
                 pristine,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage_faults.damage import Summary, run, scratch_directory
+from tests.storage_faults.damage import SCRATCH_PREFIX, Summary, run
 from tests.storage_faults.donor import make_member
 from tests.storage_faults.places import places_of
+from tests.support import memory_directory
 
 FLIPS, TRUNCATIONS = 168, 63
 
@@ -27,7 +28,7 @@ UNUSED = (
 
 @pytest.fixture(scope="module")
 def scratch() -> Iterator[Path]:
-    with scratch_directory() as path:
+    with memory_directory(SCRATCH_PREFIX) as path:
         yield path
 
 

@@ -6,11 +6,8 @@ What may not live here: how nodes are put together, and what clients do.
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from raftkv.errors import RequestError
@@ -31,11 +28,11 @@ from tests.sim.tier_two.operations import compaction
 from tests.sim.tier_two.roster import carry_out, draw_change, row
 from tests.sim.tier_two.swarm import draw_afflictions, draw_extra_faults, draw_leasing
 from tests.sim.tier_two.watch import StateWatch
+from tests.support import memory_directory
 
 PUT_TIMEOUT_S = 1.5
 READ_TIMEOUT_S = 1.0
 JUDGE_LIMITS = CheckLimits(seconds=30.0, states_max=400_000)
-MEMORY_DISK = Path("/dev/shm")
 
 
 class Run(Scenario):
@@ -57,7 +54,7 @@ class Run(Scenario):
 
     def run(self) -> Result:
         """Raises Violation, or whatever a node asserts."""
-        with _directory() as self._directory, self.loop.running(), _quiet():
+        with memory_directory("raftkv-sim-") as self._directory, self.loop.running(), _quiet():
             try:
                 self.populate()
                 self.clients = Clients(self.world, self.loop, self.members, self.afflictions, self.states)
@@ -175,16 +172,6 @@ class Run(Scenario):
 
 def _subject(change: store_pb2.MemberChange) -> int:
     return change.add.ID or change.remove or change.promote
-
-
-@contextmanager
-def _directory() -> Iterator[Path]:
-    """For state machines and snapshots: LMDB's files are real ones."""
-    path = Path(tempfile.mkdtemp(prefix="raftkv-sim-", dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
 
 
 @contextmanager
