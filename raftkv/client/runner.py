@@ -1,9 +1,10 @@
 """A thread with an event loop for the sync face, and its life: started at first use, stopped at close, parked for a fork.
 
 gRPC does not survive a fork: its threads exist in the parent only, and a channel used in the child hangs. So before a
-fork every sync client finishes what is in flight (for at most a second), closes its connections and ends its thread;
-parent and child both start anew when they are next used. This covers `os.fork` and `multiprocessing`; a process that
-also holds *async* clients or gRPC channels of its own across a fork is on its own with those.
+fork every sync client finishes what is in flight (for at most a second), closes its connections and ends its thread, and
+gRPC's threads are waited for; parent and child both start anew when they are next used. This covers `os.fork` and
+`multiprocessing`; a process that also holds *async* clients or gRPC channels of its own across a fork is on its own with
+those.
 
 What may not live here: what operations mean.
 """
@@ -19,8 +20,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from raftkv.client.engine import Engine, closed_error
@@ -35,6 +37,13 @@ T = TypeVar("T")
 
 PARK_S: Final = 1.0
 """How long a fork waits for calls in flight. What is still in flight then ends with an unknown outcome."""
+
+GRPC_END_S: Final = 0.5
+"""How long a fork waits for gRPC's own threads, which end some milliseconds after its last object. Those of somebody else's
+channels stay."""
+
+GRPC_THREADS: Final = ("grpc_", "event_engine", "lifeguard", "timer_manager", "default-exec", "resolver-exec")
+"""How their names begin."""
 
 
 class Runner:
@@ -271,6 +280,24 @@ def _before_fork() -> None:
         runner.park()
     if _parked:
         gc.collect()  # gRPC stops its own threads when the last of its objects is gone.
+        _await_end_of_grpc()
+
+
+def _await_end_of_grpc() -> None:
+    """Until gRPC's own threads are gone: a lock that one of them holds in the moment of the fork stays locked in the child.
+
+    On Linux. Elsewhere nobody says which threads there are.
+    """
+    deadline = time.monotonic() + GRPC_END_S
+    while any(name.startswith(GRPC_THREADS) for name in _thread_names()) and time.monotonic() < deadline:
+        time.sleep(0.0002)
+
+
+def _thread_names() -> Iterator[str]:
+    """All of this process, those that Python does not know of included."""
+    for task in Path("/proc/self/task").glob("*"):
+        with contextlib.suppress(OSError):  # It has ended meanwhile.
+            yield (task / "comm").read_text()
 
 
 def _after_fork_in_parent() -> None:

@@ -155,7 +155,20 @@ def test_limits_are_positive() -> None:
 
 FORKING = """
 import logging, multiprocessing, os, sys, threading
-import raftkv
+from pathlib import Path
+
+left = set()
+ours = Path("/proc/self/comm").read_text()
+os.register_at_fork(before=lambda: left.update(name for name in thread_names() if name != ours))
+
+def thread_names():
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            yield (task / "comm").read_text()
+        except OSError:
+            pass  # One of Python's has ended.
+
+import raftkv  # Its handler is called before ours: the last one that is registered is the first.
 
 logging.getLogger("asyncio").setLevel(logging.ERROR)  # Its debug mode warns of every step that a busy machine makes slow.
 kv = raftkv.connect(sys.argv[1])
@@ -189,6 +202,7 @@ process = multiprocessing.get_context("fork").Process(target=lambda: kv.put("for
 process.start()
 process.join()
 assert process.exitcode == 0, process.exitcode
+assert not left, f"{left} were there during a fork"
 assert kv.count(prefix="fork/child") == 5
 assert kv.get("fork/process") is not None
 kv.close()
