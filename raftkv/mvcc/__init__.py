@@ -32,12 +32,13 @@ are answered from it: they see what is applied, not what is synced.
     leases       what was granted, until when, and which keys hang on it
     sealed       a file that nobody writes to
     allowance    how much the commands of one log entry may look at and answer
+    values_reader  half of what `checking` does, in a process of its own
 
 LMDB has no checksums, so there are some here. An entry of the index holds that of its value, and every read of a value
 checks it. The counters hold the sum of the hashes of all entries of the index, kept up to date with each write: with it, and
 with a walk over LMDB's pages, `checking` finds any damage done while the file was closed, before LMDB opens it. That takes
-0.75 µs of processor time a record (1.5 s for a million keys), at every start and for every snapshot received; keeping the
-sums costs a put 10 % of its time in the state machine.
+0.75 µs of processor time a record (1.5 s for a million keys, shared by two processes), at every start and for every snapshot
+received; keeping the sums costs a put 10 % of its time in the state machine.
 
 Compaction raises the compact revision, for every reader at once; `compaction` then removes what has become invisible in
 small slices. How far that has come is the one thing in which two nodes with equal logs may differ. Removing a record costs

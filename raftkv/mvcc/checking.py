@@ -7,6 +7,8 @@
 - Each entry of the index has the checksum of its value; summed with the revision, over index and values, they agree.
 - Leases, their deadlines and their keys have a set hash of their own.
 
+Index and values are half of the work each, and go on at the same time where the state is large (`values_reader`).
+
 A state that fails is not served and not repaired here: CorruptionError. Its member is removed and added anew.
 
 What may not live here: LMDB's format (`pages`), and the state machine's own records, which check themselves.
@@ -31,6 +33,7 @@ from raftkv.mvcc.schema import (
     VERSION_CHECKSUM,
     unseal,
 )
+from raftkv.mvcc.values_reader import values_reader
 
 _LEASES = {b"leases": LEASES_SALT, b"lease_deadlines": LEASE_DEADLINES_SALT, b"lease_keys": LEASE_KEYS_SALT}
 _DATABASES = (
@@ -68,15 +71,15 @@ def _check_records(file: PageFile, trees: dict[bytes, Tree]) -> None:
     missing = _DATABASES.keys() - trees.keys()
     if missing:
         raise file.damaged(f"it lacks the databases {sorted(missing)}")
-    found, values_named = _sums_of_index(file, trees[b"index"])
-    if found != set_hash:
-        raise file.damaged(f"the set hash of the index is {found:#x}, not {set_hash:#x}")
-    values_found = _sum_of_values(file, trees[b"revisions"])
-    if values_found != values_named or trees[b"index"].entries != trees[b"revisions"].entries:
-        raise file.damaged("the values are not those that the index names")
-    lease_found = sum(_sum_of_entries(file, trees[name], salt) for name, salt in _LEASES.items()) & SET_HASH_MASK
-    if lease_found != lease_hash:
-        raise file.damaged(f"the set hash of the leases is {lease_found:#x}, not {lease_hash:#x}")
+    with values_reader(file, trees[b"revisions"]) as values:
+        found, values_named = _sums_of_index(file, trees[b"index"])
+        if found != set_hash:
+            raise file.damaged(f"the set hash of the index is {found:#x}, not {set_hash:#x}")
+        lease_found = sum(_sum_of_entries(file, trees[name], salt) for name, salt in _LEASES.items()) & SET_HASH_MASK
+        if lease_found != lease_hash:
+            raise file.damaged(f"the set hash of the leases is {lease_found:#x}, not {lease_hash:#x}")
+        if values.sum() != values_named or trees[b"index"].entries != trees[b"revisions"].entries:
+            raise file.damaged("the values are not those that the index names")
 
 
 def _set_hashes_of_meta(file: PageFile, meta: Tree) -> tuple[int, int]:
@@ -102,11 +105,6 @@ def _sums_of_index(file: PageFile, index: Tree) -> tuple[int, int]:
             set_hash += crc32(key + packed)
             values += crc32(packed[:REVISION_BYTES], _unpack_checksum(packed)[0])
     return set_hash & SET_HASH_MASK, values
-
-
-def _sum_of_values(file: PageFile, revisions: Tree) -> int:
-    """The sum over the values, each with its revision: what the index must name."""
-    return sum(crc32(revision, crc32(stored)) for leaf in file.leaves(revisions) for revision, stored in leaf)
 
 
 def _sum_of_entries(file: PageFile, tree: Tree, salt: int) -> int:

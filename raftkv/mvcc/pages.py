@@ -90,10 +90,10 @@ class PageFile:
             self.size = os.fstat(self._descriptor).st_size
             self.meta = self._read_meta()
             self._page_bytes = self.meta.page_bytes
-            used_bytes = (self.meta.last_page + 1) * self._page_bytes
-            if self.size < used_bytes:
-                raise self.damaged(f"it is torn: {self.size} bytes, its header says {used_bytes}")
-            os.posix_fadvise(self._descriptor, 0, used_bytes, os.POSIX_FADV_WILLNEED)
+            self.used_bytes = (self.meta.last_page + 1) * self._page_bytes
+            if self.size < self.used_bytes:
+                raise self.damaged(f"it is torn: {self.size} bytes, its header says {self.used_bytes}")
+            os.posix_fadvise(self._descriptor, 0, self.used_bytes, os.POSIX_FADV_WILLNEED)
             self._met = bytearray(self.meta.last_page + 1)
             self._met[:_META_PAGES] = b"\1" * _META_PAGES
         except BaseException:
@@ -211,6 +211,24 @@ class PageFile:
         if (found, flags, count) != (number, _OVERFLOW, pages):
             raise self.damaged(f"page {number} is not the first of {pages} pages of a large value")
         return data[_HEADER_BYTES:], pages
+
+    @property
+    def met(self) -> bytes:
+        """A 1 for each page that was met, from page 0 on."""
+        return bytes(self._met)
+
+    def meet_all(self, met: bytes) -> None:
+        """Those that a walk in another process has met.
+
+        Raises:
+            CorruptionError: one of them was met here too.
+        """
+        # Byte by byte, as one number: there may be millions of them.
+        here, there = (int.from_bytes(pages[_META_PAGES:], "big") for pages in (self._met, met))
+        if both := here & there:
+            number = len(self._met) - 1 - (both.bit_length() - 1) // 8
+            raise self.damaged(f"page {number} is in two trees")
+        self._met[_META_PAGES:] = (here | there).to_bytes(len(self._met) - _META_PAGES, "big")
 
     def _meet(self, number: int, count: int) -> None:
         if not _META_PAGES <= number <= len(self._met) - count or any(self._met[number : number + count]):

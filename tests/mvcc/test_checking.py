@@ -122,50 +122,50 @@ def flip(data: Path, offset: int, bit: int) -> None:
         file.write(bytes([byte ^ bit]))
 
 
-def _lose_an_entry(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+def lose_an_entry(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
     key, packed = first(txn, databases["index"])
     return txn.delete(packed[:16], db=databases["revisions"]) and txn.delete(key, packed, db=databases["index"])
 
 
-def _lose_a_value(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+def lose_a_value(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
     return txn.delete(first(txn, databases["revisions"])[0], db=databases["revisions"])
 
 
-def _exchange_values(txn: lmdb.Transaction, databases: dict[str, object]) -> None:
+def exchange_values(txn: lmdb.Transaction, databases: dict[str, object]) -> None:
     with txn.cursor(databases["revisions"]) as cursor:
         (one, its), (other, others) = [pair for pair, _ in zip(cursor, range(2), strict=False)]
     txn.put(one, others, db=databases["revisions"])
     txn.put(other, its, db=databases["revisions"])
 
 
-def _rename_a_key(txn: lmdb.Transaction, databases: dict[str, object]) -> None:
+def rename_a_key(txn: lmdb.Transaction, databases: dict[str, object]) -> None:
     key, packed = first(txn, databases["index"])
     txn.delete(key, packed, db=databases["index"])
     txn.put(key + b"!", packed, db=databases["index"])
 
 
-def _forget_the_counters(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+def forget_the_counters(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
     return txn.delete(b"mvcc", db=databases["meta"])
 
 
-def _change_a_record(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+def change_a_record(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
     return txn.put(b"cluster", struct.pack(">Q", 7), db=databases["meta"])
 
 
-def _lose_a_lease(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+def lose_a_lease(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
     return txn.delete(first(txn, databases["leases"])[0], db=databases["leases"])
 
 
-def _lose_a_deadline(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+def lose_a_deadline(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
     return txn.delete(first(txn, databases["lease_deadlines"])[0], db=databases["lease_deadlines"])
 
 
-def _move_a_deadline(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+def move_a_deadline(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
     key, packed = first(txn, databases["leases"])
     return txn.put(key, packed[:8] + bytes(8), db=databases["leases"])
 
 
-def _take_a_key_off_its_lease(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
+def take_a_key_off_its_lease(txn: lmdb.Transaction, databases: dict[str, object]) -> object:
     lease, key = first(txn, databases["lease_keys"])
     return txn.delete(lease, key, db=databases["lease_keys"])
 
@@ -173,18 +173,18 @@ def _take_a_key_off_its_lease(txn: lmdb.Transaction, databases: dict[str, object
 @pytest.mark.parametrize(
     "change",
     [
-        _lose_an_entry,
-        _lose_a_value,
-        _exchange_values,
-        _rename_a_key,
-        _forget_the_counters,
-        _change_a_record,
-        _lose_a_lease,
-        _lose_a_deadline,
-        _move_a_deadline,
-        _take_a_key_off_its_lease,
+        lose_an_entry,
+        lose_a_value,
+        exchange_values,
+        rename_a_key,
+        forget_the_counters,
+        change_a_record,
+        lose_a_lease,
+        lose_a_deadline,
+        move_a_deadline,
+        take_a_key_off_its_lease,
     ],
-    ids=lambda change: change.__name__.strip("_"),
+    ids=lambda change: change.__name__,
 )
 def test_pages_in_order_with_other_contents_are_found(tmp_path: Path, change: Change) -> None:
     """What an older page, still in the file, would look like if it took the place of its successor."""
