@@ -15,7 +15,7 @@ from raftkv.lab.traffic import Traffic
 from tests.failover.load import nodes_agree, wait_until, write
 from tests.storage_faults.damage import Damage
 from tests.storage_faults.donor import FLAGS, MEMBER, copy_tree, fill
-from tests.storage_faults.places import places_of
+from tests.storage_faults.places import Place, places_of
 from tests.storage_faults.small_serve import COMMAND
 from tests.storage_faults.support import has_ended, last_word
 
@@ -24,8 +24,18 @@ REFUSED = ("identity", "peers", "log: middle", "LMDB leaf page", "LMDB large val
 SERVED = ("flight record", "LMDB free page", "log: unused")
 
 
-def damage_of(kind: str, member: Path, rng: random.Random) -> Damage:
-    place = rng.choice([place for place in places_of(member) if place.kind == kind])
+def stop_with(kind: str, cluster: LocalCluster, traffic: Traffic) -> list[Place]:
+    """Stop the member when it has such places: a segment that has just been begun has no middle."""
+    while True:
+        cluster.stop(MEMBER)
+        if places := [place for place in places_of(cluster.data_path(MEMBER)) if place.kind == kind]:
+            return places
+        cluster.start([MEMBER])
+        write(traffic, 5)
+
+
+def damage_of(place: Place, rng: random.Random) -> Damage:
+    kind = place.kind
     if kind == "LMDB leaf page":
         return Damage(place, place.begin + 12, 3)  # How many records the page has.
     if kind == "LMDB large value":
@@ -51,10 +61,10 @@ def test_a_damaged_node_refuses_by_name_or_serves_what_it_should(cluster: LocalC
     with Traffic(list(cluster.endpoints.values()), writers=1, pause_s=0.02, timeout_s=5.0) as traffic:
         traffic.start()
         for kind in (*REFUSED, *SERVED):
-            cluster.stop(MEMBER)
+            place = rng.choice(stop_with(kind, cluster, traffic))
             directory = cluster.data_path(MEMBER)
             copy_tree(directory, tmp_path / "healthy")
-            damage = damage_of(kind, directory, rng)
+            damage = damage_of(place, rng)
             damage.inflict(directory)
 
             cluster.start([MEMBER], wait=False)
