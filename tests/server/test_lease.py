@@ -379,6 +379,8 @@ def test_a_lease_dies_with_its_owner_and_not_with_the_leader(tmp_path: Path) -> 
             assert renewed(stream, silent) == TTL_S
             began = time.monotonic()
             cluster.kill(leader)
+            # Until there is another, one that is not answered at once believes itself cut off, and refuses.
+            cluster.wait_for_leader(other_than=leader)
 
             while silent in ids_of(api):
                 assert renewed(stream, alive) == 2 * TTL_S
