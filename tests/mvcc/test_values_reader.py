@@ -21,6 +21,11 @@ from tests.mvcc.test_checking import Change, change_behind_its_back, exchange_va
 apart = partial(values_reader, apart_bytes=0)
 
 
+@pytest.fixture(autouse=True)
+def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[PageFile]:
     written(tmp_path).close()
