@@ -5,7 +5,9 @@ What may not live here: what is held.
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 DEFAULT_TTL_S = 60
 """What etcd's client makes of a TTL of 0, too."""
 
+AGAIN_S = 1.0
+"""After a signal, others are ignored for so long. Not for ever: Python drops what is raised while it collects an object."""
+
 
 class Interrupted(BaseException):
     """A signal asks for the end. Not an Exception: nothing between the wait and the command may take it for a failure."""
@@ -28,16 +33,18 @@ class Interrupted(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Interrupted`, once: what is given back then, is given back undisturbed.
+    """SIGINT and SIGTERM raise `Interrupted`: what is given back then, is given back undisturbed, unless it takes long.
 
     Raises:
         Interrupted: one came.
     """
+    raised = -math.inf
 
     def interrupt(_number: int, _frame: Any) -> None:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        raise Interrupted
+        nonlocal raised
+        if time.monotonic() - raised >= AGAIN_S:
+            raised = time.monotonic()
+            raise Interrupted
 
     with _handled_by(interrupt):
         yield

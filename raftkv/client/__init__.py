@@ -30,6 +30,9 @@ may be sent twice (`pool.py`).
 
 **Deadlines.** Every call has one, five seconds unless told otherwise, and ends by it, whatever the servers do.
 
+**Ctrl-C** may come at any step of a thread that waits. It waits on a bare lock (`operation.py`, `errand.py`), so that nothing the loop
+needs is left taken.
+
 **Watches** have a connection of their own (`watch_pool.py`). Where a watch is, and what it asks the next server for when one
 fails, is decided without a socket (`watch_cursor.py`); a task follows the servers (`watching.py`).
 

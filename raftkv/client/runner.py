@@ -21,11 +21,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from raftkv.client.engine import Engine, closed_error
+from raftkv.client.errand import Errand
 from raftkv.client.limits import Limits
 from raftkv.client.operation import Operation, ThreadWaiter
 from raftkv.errors import Cancelled, Outcome
@@ -84,15 +85,15 @@ class Runner:
 
     def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine beside the operations and sleep until it has ended."""
-        future: Future[T] = Future()
+        errand = Errand(work)
         try:
             with self._lock:
-                self._running().call_soon_threadsafe(_begin, work, self.usable(), future)
-            return future.result()
+                self._running().call_soon_threadsafe(errand.begin, self.usable())
+            return errand.wait()
         except CancelledError:  # The loop has ended, and the coroutine did not wait for a call that would have said so.
             raise Cancelled("the client was closed before this was done", outcome=Outcome.NOT_APPLIED) from None
         except BaseException:
-            future.cancel()  # The waiting thread was interrupted: nobody takes what the coroutine would return.
+            errand.give_up()  # The waiting thread was interrupted: nobody takes what the coroutine would return.
             raise
 
     def run_if_open(self, work: Callable[[Engine], Coroutine[Any, Any, None]]) -> None:
@@ -100,10 +101,10 @@ class Runner:
         with self._lock:
             if self._thread is None or self._loop is None or self._engine is None:
                 return
-            future: Future[None] = Future()
-            self._loop.call_soon_threadsafe(_begin, work, self._engine, future)
+            errand = Errand(work)
+            self._loop.call_soon_threadsafe(errand.begin, self._engine)
         with contextlib.suppress(CancelledError):  # The loop has ended meanwhile.
-            future.result()
+            errand.wait()
 
     def run_anew(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """As `run`; if the loop had to end for a fork meanwhile, from the beginning on the next one."""
@@ -191,10 +192,11 @@ class Runner:
         if self._closed:
             raise closed_error()
         if self._thread is None:
-            started = threading.Event()
+            started = threading.Lock()  # Taken until there is a loop. Bare: see `errand`.
+            started.acquire()
             self._thread = threading.Thread(target=self._main, args=(started,), name="raftkv-client", daemon=True)
             self._thread.start()
-            started.wait()
+            started.acquire()
             if self.is_closed:  # Meanwhile, on this very thread.
                 self._end()
                 raise closed_error()
@@ -211,17 +213,17 @@ class Runner:
             thread.join()
             self._engine = None
 
-    def _main(self, started: threading.Event) -> None:
+    def _main(self, started: threading.Lock) -> None:
         with asyncio.Runner() as runner:
             runner.run(self._serve(started))
 
-    async def _serve(self, started: threading.Event) -> None:
+    async def _serve(self, started: threading.Lock) -> None:
         stop = asyncio.Event()
         engine = Engine(self._addresses, self._limits)
         self._loop, self._engine, self._stop = asyncio.get_running_loop(), engine, stop
         for resident in list(self._residents):
             resident.move_in(engine)
-        started.set()
+        started.release()
         await stop.wait()
         self._submit_all()
         if self._drain_s:
@@ -235,37 +237,6 @@ class Runner:
         assert engine is not None, "operations came in without an engine"
         while inbox:
             engine.submit(inbox.popleft())
-
-
-def _begin(work: Callable[[Engine], Coroutine[Any, Any, T]], engine: Engine, future: Future[T]) -> None:
-    """Run a coroutine for the thread that waits for `future`. On the loop.
-
-    `asyncio.run_coroutine_threadsafe` is given a coroutine by the waiting thread: a signal that comes to it between
-    making one and handing it over leaves a coroutine that nobody awaits, and Python says so on stderr.
-    """
-    if future.cancelled():
-        return
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work(engine))
-
-    def tell(_: asyncio.Task[T]) -> None:
-        if task.cancelled():
-            future.cancel()
-            return
-        error = task.exception()
-        if not future.set_running_or_notify_cancel():
-            return  # It was not waited for to the end.
-        if error is None:
-            future.set_result(task.result())
-        else:
-            future.set_exception(error)
-
-    def give_up(_: Future[T]) -> None:
-        if future.cancelled():
-            loop.call_soon_threadsafe(task.cancel)
-
-    task.add_done_callback(tell)
-    future.add_done_callback(give_up)
 
 
 _runners: weakref.WeakSet[Runner] = weakref.WeakSet()

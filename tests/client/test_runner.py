@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures._base
 import gc
 import itertools
 import subprocess
@@ -17,6 +16,8 @@ from typing import Any
 import pytest
 
 import raftkv
+from raftkv.client import errand as client_errand
+from raftkv.client import operation as client_operation
 from raftkv.client import runner as client_runner
 from raftkv.client.engine import Engine
 from raftkv.client.runner import Runner
@@ -29,9 +30,10 @@ from tests.support import free_port
 LINGER_S = 0.2
 """An engine that closes takes so long after it has told those who wait: time for them to draw the wrong conclusion."""
 
-INTERRUPTED_FILES = {client_runner.__file__, asyncio.base_events.__file__, concurrent.futures._base.__file__}
-"""Not those of `threading`, whose conditions do not survive everywhere what is raised in them, nor of whatever is called back for an
-object that has ended just then: what is raised there goes nowhere."""
+INTERRUPTED_FILES = {
+    module.__file__ for module in (client_runner, client_errand, client_operation, asyncio.base_events, threading)
+}
+"""Not that of whatever is called back for an object that has ended just then: what is raised there goes nowhere."""
 
 
 def cursor() -> WatchCursor:
@@ -118,7 +120,8 @@ def test_what_has_to_be_done_anew_ends_with_the_client() -> None:
 
 
 def test_an_interrupt_at_any_line_leaves_nothing_behind() -> None:
-    """Of `run`, in the thread that waits: a coroutine that was made and not awaited would be told of on stderr."""
+    """Of `run`, in the thread that waits: a coroutine that was made and not awaited would be told of on stderr, and a lock that
+    was taken and not released would hang the loop."""
     runner = Runner([f"127.0.0.1:{free_port()}"], raftkv.Limits())
     under_way: set[int] = set()
 
@@ -134,12 +137,12 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind() -> None:
         return runner.run(lambda _: work(number))
 
     def run_interrupted(at: int) -> int:
-        lines = itertools.count()
+        steps = itertools.count()
 
         def trace(frame: FrameType, event: str, _argument: Any) -> Any:
             if frame.f_code.co_filename not in INTERRUPTED_FILES:
                 return None
-            if event == "line" and next(lines) == at:
+            if event in ("line", "return") and next(steps) == at:
                 raise KeyboardInterrupt
             return trace
 
