@@ -38,7 +38,8 @@ def places_of(member: Path) -> list[Place]:
         if (member / name).exists()
     ]
     for kind, folder in (("flight record", "flight"), ("snapshot in flight", "snapshots")):
-        places += [_whole(kind, member, path) for path in sorted((member / folder).iterdir())]
+        # A snapshot may have been announced, and not a byte of it have come, when the member stopped.
+        places += [_whole(kind, member, path) for path in sorted((member / folder).iterdir()) if path.stat().st_size]
     for path in sorted((member / "wal").iterdir()):
         places += _log_places(member, path)
     places += _state_places(member)
