@@ -29,14 +29,12 @@ class Errand(Generic[T]):
         """`work` makes the coroutine, on the loop: one made by a thread that is interrupted would never be awaited."""
         self._work = work
         self._waiter = ThreadWaiter()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[T] | None = None
         self._is_given_up = False
 
     def begin(self, engine: Engine) -> None:
         """Run the coroutine, unless nobody waits for it any more. On the loop."""
-        self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._work(engine))
+        self._task = asyncio.get_running_loop().create_task(self._work(engine))
         self._task.add_done_callback(self._tell)
         if self._is_given_up:  # Before `give_up` could see the task.
             self._task.cancel()
@@ -53,10 +51,10 @@ class Errand(Generic[T]):
     def give_up(self) -> None:
         """Cancel it if it has not ended: the thread does not wait any more."""
         self._is_given_up = True
-        loop, task = self._loop, self._task
-        if loop is not None and task is not None and not task.done():
+        task = self._task
+        if task is not None:
             with contextlib.suppress(RuntimeError):  # The loop is closed, and the task has ended with it.
-                loop.call_soon_threadsafe(task.cancel)
+                task.get_loop().call_soon_threadsafe(task.cancel)
 
     def _tell(self, task: asyncio.Task[T]) -> None:
         self._task = (

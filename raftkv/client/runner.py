@@ -261,7 +261,7 @@ def _await_end_of_grpc() -> None:
     """
     deadline = time.monotonic() + GRPC_END_S
     while any(name.startswith(GRPC_THREADS) for name in _thread_names()) and time.monotonic() < deadline:
-        time.sleep(0.0002)
+        time.sleep(0.0002)  # Nothing tells when a thread that is not Python's has ended.
 
 
 def _thread_names() -> Iterator[str]:
