@@ -212,6 +212,7 @@ class Runner:
         if thread is not threading.current_thread():  # A client may be collected as garbage on this very thread.
             thread.join()
             self._engine = None
+        _note_end()
 
     def _main(self, started: threading.Lock) -> None:
         with asyncio.Runner() as runner:
@@ -242,16 +243,26 @@ class Runner:
 _runners: weakref.WeakSet[Runner] = weakref.WeakSet()
 _fork_lock = threading.Lock()
 _parked: list[Runner] = []
+_has_ended = False
+"""A loop has, parked or closed, since the last fork: gRPC's threads may still be there."""
+
+
+def _note_end() -> None:
+    global _has_ended
+    _has_ended = True
 
 
 def _before_fork() -> None:
+    global _has_ended
     _fork_lock.acquire()
     _parked[:] = list(_runners)
     for runner in _parked:
         runner.park()
-    if _parked:
+    if _parked or _has_ended:
         gc.collect()  # gRPC stops its own threads when the last of its objects is gone.
+    if _has_ended:
         _await_end_of_grpc()
+        _has_ended = False
 
 
 def _await_end_of_grpc() -> None:
