@@ -163,12 +163,13 @@ class Drill:
         Raises:
             DrillError: the cluster has not come back; the drill must end here.
         """
-        found.leader_before = await in_thread(self._healthy)
+        await in_thread(self._healthy)
         canary = Canary(self._endpoints, self._prefix_of(found))
         watch = LeaderWatch(self._target.endpoints)
         showing = asyncio.create_task(self._show_rates(canary))
         try:
             canary.start()
+            self._say(found, "reading and writing before the fault")
             await self._warm_up(canary)
             fault_at = await self._break_and_heal(found, canary, watch)
             self._say(found, "comparing the nodes, judging the history")
@@ -191,6 +192,7 @@ class Drill:
 
     async def _break_and_heal(self, found: Round, canary: Canary, watch: LeaderWatch) -> float:
         """Returns when the fault began. When it raises, too, everything has been made good as far as it goes."""
+        found.leader_before = await in_thread(self._healthy)  # Now: leadership may have moved during the warm-up.
         term = watch.term
         self._say(found, f"breaking {found.leader_before}")
         fault_at = time.monotonic()

@@ -12,7 +12,9 @@ import pytest
 
 import raftkv
 from raftkv.lab.cluster import LocalCluster
+from raftkv.lab.drill.faults import move_leader
 from raftkv.lab.drill.lock import KEY
+from raftkv.lab.drill.target import discover, require_healthy
 from raftkv.lab.process import wait_until
 from raftkv.storage.data_dir import FORMAT_FILE
 from tests.lab.drill.conftest import Begin, Run, everything_is_good, last_line, wait_for_line
@@ -66,6 +68,23 @@ def test_a_cluster_elsewhere_passes_with_what_its_nodes_do_on_request(
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert done.stdout.count("passed") == 3
     assert page.read_text().count("<svg") == 3
+    everything_is_good(cluster)
+
+
+def test_it_breaks_whoever_leads_when_the_fault_begins(begin: Begin, cluster: LocalCluster) -> None:
+    endpoints = list(cluster.endpoints.values())
+    process = begin("--endpoints", ",".join(endpoints), "--fault", "transfer", *PATIENCE, "--json")
+    wait_for_line(process, "before the fault")
+
+    process.send_signal(signal.SIGSTOP)  # It shall not be done with that before leadership has moved.
+    target = discover(endpoints)
+    moved_to = move_leader(target, require_healthy(target))
+    process.send_signal(signal.SIGCONT)
+    broken = wait_for_line(process, "breaking")
+    out, err = process.communicate(timeout=WAIT_S)
+
+    assert f"breaking {moved_to}" in broken
+    assert process.returncode == 0, (out, err)
     everything_is_good(cluster)
 
 
