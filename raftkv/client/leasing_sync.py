@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from raftkv.client.leasing import AsyncLease
+from raftkv.client.operation import SIGNALS_S
 from raftkv.client.runner import Runner
 from raftkv.client.tenure import Tenure
 
@@ -40,7 +41,7 @@ class Lost:
                 left = tenure.remaining() if end is None else min(tenure.remaining(), end - time.monotonic())
                 if end is not None and left <= 0:
                     break
-                gone.wait(max(left, _GRAIN_S))
+                gone.wait(min(max(left, _GRAIN_S), SIGNALS_S))
         finally:
             tenure.ignore(gone.set)
         return tenure.is_over

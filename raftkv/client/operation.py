@@ -99,6 +99,11 @@ class Waiter(Protocol):
     def set_exception(self, exception: BaseException, /) -> None: ...
 
 
+SIGNALS_S: Final = 0.5
+"""How long a thread sleeps before it looks at signals. One that comes when the main thread has looked for the last time, and does
+not sleep yet, is only noted: its handler would run when there is an answer, or another signal."""
+
+
 class ThreadWaiter:
     """The answer to one operation, for a thread that sleeps until it is there.
 
@@ -134,7 +139,8 @@ class ThreadWaiter:
 
     def wait(self) -> Any:
         """Sleep until the answer is there; return or raise it."""
-        self._lock.acquire()
+        while not self._lock.acquire(timeout=SIGNALS_S):
+            pass
         if self._exception is not None:
             raise self._exception
         return self._result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import signal
 import subprocess
 import sys
 import threading
@@ -20,15 +21,21 @@ from raftkv.client import errand as client_errand
 from raftkv.client import operation as client_operation
 from raftkv.client import runner as client_runner
 from raftkv.client.engine import Engine
+from raftkv.client.leasing_sync import Lost
 from raftkv.client.runner import Runner
+from raftkv.client.tenure import Tenure
+from raftkv.client.tenure import now as tenure_clock
 from raftkv.client.watch_cursor import WatchCursor, watch_request
 from raftkv.client.watching import AsyncWatch
 from raftkv.client.watching_sync import Watch
 from tests.client.test_lease import wait_until
-from tests.support import free_port
+from tests.support import WAIT_S, free_port
 
 LINGER_S = 0.2
 """An engine that closes takes so long after it has told those who wait: time for them to draw the wrong conclusion."""
+
+ASLEEP_S = 0.05
+"""Within so long a thread that begins to wait sleeps, as a rule; where it does not yet, it heeds a signal anyway."""
 
 INTERRUPTED_FILES = {
     module.__file__ for module in (client_runner, client_errand, client_operation, asyncio.base_events, threading)
@@ -171,6 +178,61 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind() -> None:
     assert run(7) == 7
     assert not under_way
     runner.close()
+
+
+class Interrupted(BaseException):
+    """Raised by a signal's handler, as KeyboardInterrupt is."""
+
+
+def signal_that_wakes_nobody() -> None:
+    """A signal that is only noted: as if the thread that has to handle it had not quite fallen asleep when it came."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+
+def wait_for_an_answer() -> bool:
+    """Whether it was given up before it was there."""
+    runner = Runner([f"127.0.0.1:{free_port()}"], raftkv.Limits())
+    given_up = threading.Event()
+
+    async def work(_: Engine) -> None:
+        await asyncio.sleep(ASLEEP_S)
+        signal_that_wakes_nobody()
+        try:
+            await asyncio.sleep(WAIT_S)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    try:
+        with pytest.raises(Interrupted):
+            runner.run(work)
+        return given_up.wait(WAIT_S)
+    finally:
+        runner.close()
+
+
+def wait_for_the_end_of_a_lease() -> bool:
+    tenure = Tenure(1, round(WAIT_S), sent_at=tenure_clock())
+    other = threading.Timer(ASLEEP_S, signal_that_wakes_nobody)
+    other.start()
+    try:
+        with pytest.raises(Interrupted):
+            Lost(lambda: tenure).wait()
+        return not tenure.is_over
+    finally:
+        other.join()
+
+
+@pytest.mark.parametrize("wait_in_vain", [wait_for_an_answer, wait_for_the_end_of_a_lease])
+def test_a_signal_that_comes_while_a_thread_falls_asleep_is_heeded(wait_in_vain: Callable[[], bool]) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        assert wait_in_vain()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 COLLECTING = """
