@@ -19,7 +19,8 @@
   `patience.py` says when to ask again.
 - `watchdogs.py` looks at the log's thread, the state machine's, the loop and the disk; `health.py` makes a verdict of it, by which
   the core hands leadership over.
-- `applier.py` is the thread that owns LMDB. A slow disk or a long apply delays answers, never heartbeats.
+- `applier.py` is the thread that owns LMDB. A slow disk or a long apply delays answers, never heartbeats; and of plain puts not
+  even the answers: while the state is committed to disk, what they will be is told beforehand.
 - `saves.py` keeps promises until the disk has kept them; `leader_watch.py`, `succession.py`: waiting for a leader, becoming one.
 - `snapshots.py`, `compaction.py`: followers that fall behind, and a log that stays bounded.
 - `members.py`: changes of the membership, checked and proposed by the leader; `newcomers.py`: who is being added, and must be

@@ -3,6 +3,9 @@
 Work comes through one queue and is done in its order, so a read queued behind the entries it must see needs no further
 waiting. LMDB's write transaction stays open between commits; it belongs to the thread that does the work.
 
+A commit to disk takes the thread some ten milliseconds and more. Meanwhile the loop is told what plain puts will be answered,
+which follows from their place in the log (`raftkv.statemachine.outlook`); the rest waits in the queue.
+
 What is done, step by step, is `ApplyQueue`'s; `Applier` is the thread that does it, and a simulator does it in its own time.
 
 What may not live here: Raft, and anything that touches the loop except through `post`.
@@ -12,14 +15,17 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from raftkv.errors import RequestError
-from raftkv.node.events import Applied, Called, Durable, Event, Failed, Installed
+from raftkv.node.events import Applied, Called, Committing, Durable, Event, Failed, Foreseen, Installed
 from raftkv.raft.types import Entry, NodeId, SnapshotMeta
-from raftkv.statemachine import StateMachine
+from raftkv.statemachine import AppliedBatch, StateMachine
+from raftkv.statemachine.outlook import Outlook
 from raftkv.statemachine.pacing import PAUSE_S, QUIET_S
 
 IDLE_WAIT_S = 0.1
@@ -33,9 +39,9 @@ Observer = Callable[[StateMachine], Called | None]
 class ApplyQueue:
     """Jobs for a `StateMachine`, and the doing of them. One thread calls `work`; the others may be called from any.
 
-    `post` is called from within `work`. The queue is unbounded: entries in it are those of the in-memory log, whose bound is
-    the core's; reads are one job for each caller that waits, or for many who were confirmed together, and as many callers wait
-    as clients have requests under way: nothing limits those.
+    `post` is called from within `work`, and from `apply`. The queue is unbounded: entries in it are those of the in-memory
+    log, whose bound is the core's; reads are one job for each caller that waits, or for many who were confirmed together, and
+    as many callers wait as clients have requests under way: nothing limits those.
     """
 
     def __init__(self, machine: StateMachine, post: Callable[[Event], None], *, wanted: tuple[NodeId, int]) -> None:
@@ -47,10 +53,25 @@ class ApplyQueue:
         self._observer: Observer | None = None
         self._is_idle = False
         """No job came in time, the last time one was waited for."""
+        self._unapplied: deque[Entry] = deque()
+        """The loop's: what it was given to apply, less what it has noticed to be applied."""
+        self._outlook: Outlook | None = None
+        self._foreseen: dict[int, AppliedBatch] = {}
+        """By sequence: answered, and not applied."""
+        self._foreseen_index = machine.applied_index
+        """`_foreseen` is empty when everything up to here is applied."""
+        self._standstill = threading.Lock()
+        """Free while a commit lets the loop look at `_outlook`, and write `_foreseen`; else held, by this side."""
+        self._standstill.acquire()
+        machine.while_committing = self.while_committing
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Apply committed entries. Reported as `Applied`."""
+        """Apply committed entries. From the loop. Reported as `Applied`, and perhaps, before that, as `Foreseen`."""
         self._tasks.put(lambda: self._apply(entries))
+        while self._unapplied and self._unapplied[0].index <= self._machine.applied_index:
+            self._unapplied.popleft()
+        self._unapplied.extend(entries)
+        self._foresee()
 
     def install(self, path: Path, snapshot: SnapshotMeta) -> None:
         """Swap in a received snapshot. Reported as `Installed`."""
@@ -92,6 +113,33 @@ class ApplyQueue:
         """Jobs waiting for their turn, roughly."""
         return self._tasks.qsize()
 
+    @contextmanager
+    def while_committing(self) -> Iterator[None]:
+        """Between two jobs, or within one: as long as this is entered the state stands still, and the loop answers what it can."""
+        self._outlook = self._machine.outlook(self._wanted)
+        self._standstill.release()
+        if self.backlog:  # What comes from now on finds out by itself.
+            self._post(Committing(self._foresee))
+        try:
+            yield
+        finally:
+            self._standstill.acquire()
+            self._outlook = None
+
+    def _foresee(self) -> None:
+        """On the loop: if there is a commit, tell what will be answered when it is over."""
+        if not self._standstill.acquire(blocking=False):
+            return
+        try:
+            assert self._outlook is not None, "a standstill without an outlook"
+            batches = self._outlook.foresee(self._unapplied)
+            self._foreseen.update((batch.sequence, batch) for batch in batches)
+            self._foreseen_index = self._outlook.index
+        finally:
+            self._standstill.release()
+        if batches:
+            self._post(Foreseen(batches))
+
     def _next(self, wait_s: float) -> bool:
         if self._machine.compact_before_job():
             wait_s = min(wait_s, PAUSE_S if self._is_idle else QUIET_S)
@@ -111,6 +159,7 @@ class ApplyQueue:
         version = self._machine.members_version
         batches = self._machine.apply(entries, wanted=self._wanted)
         has_changed = self._machine.members_version != version
+        self._check_foresight(batches)
         self._post(Applied(entries[-1].index, batches, has_changed, self._machine.clock))
         self._observe()
 
@@ -118,6 +167,14 @@ class ApplyQueue:
         self._machine.install(path, snapshot)
         self._post(Installed(snapshot))
         self._observe()
+
+    def _check_foresight(self, applied: Sequence[AppliedBatch]) -> None:
+        """Clients have been told: if anything comes otherwise, this node must not go on."""
+        for batch in applied:
+            foreseen = self._foreseen.pop(batch.sequence, batch)
+            assert foreseen == batch, f"batch {batch.sequence} was answered otherwise than it is applied"
+        if self._foreseen and self._machine.applied_index >= self._foreseen_index:
+            raise AssertionError(f"batches {sorted(self._foreseen)} were answered and are not applied")
 
     def _observe(self) -> None:
         if self._observer is not None and (seen := self._observer(self._machine)) is not None:

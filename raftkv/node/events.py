@@ -69,6 +69,21 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class Committing:
+    """The state machine's thread is in a commit, and jobs wait for it."""
+
+    foresee: Callable[[], None]
+    """Reports, as `Foreseen`, what some of them will be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """These batches of ours are not applied yet, but nothing can change what they will be answered."""
+
+    batches: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Durable:
     """The state machine's state up to `index` is on disk: the log before it is needed for followers only."""
 
@@ -107,6 +122,8 @@ Event = (
     | PeerDead
     | Saved
     | Applied
+    | Committing
+    | Foreseen
     | Durable
     | Called
     | Installed

@@ -29,8 +29,10 @@ from raftkv.node.config import NodeConfig
 from raftkv.node.events import (
     Applied,
     Called,
+    Committing,
     Durable,
     Failed,
+    Foreseen,
     Installed,
     PeerConnected,
     PeerDead,
@@ -336,6 +338,10 @@ class Node:
                 self._requests.applied(batches)
                 if members_changed:
                     self._look_at_members()
+            case Committing(foresee):
+                foresee()
+            case Foreseen(batches):
+                self._requests.applied(batches)
             case Called(done, result):
                 done(result)
             case Durable(index, bytes_on_disk, bytes_in_use):

@@ -27,6 +27,7 @@ state: `StateMachine.hash_kv` is how the nodes check that.
     export       a sealed file for a client          alarms       what is wrong with a member
     restoring    and back: the state of a new cluster
     pacing       when what was compacted is removed, between the jobs of clients
+    outlook      what plain puts will be answered, told while a commit holds them up
 
 Not done: auth (it will be records here); a bound on the number of origins remembered (some
 bytes for every member there ever was); a snapshot of a large state copies all of it, never a difference.

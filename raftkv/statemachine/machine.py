@@ -1,7 +1,7 @@
 """The replicated state machine: committed entries in, answers out; reads, commits, snapshots.
 
-Synchronous, and the business of one thread. Exceptions, for any thread: the properties, and what `prepare_snapshot` and
-`prepare_hash` return.
+Synchronous, and the business of one thread. Exceptions, for any thread: the properties, and what `prepare_snapshot`,
+`prepare_hash` and `outlook` return.
 
 What may not live here: Raft's decisions, threads, clocks (one is injected), and what a command does (`raftkv.mvcc`).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ from raftkv.statemachine.application import Application
 from raftkv.statemachine.config import Bootstrap, StoreLimits
 from raftkv.statemachine.members import MemberTable
 from raftkv.statemachine.origins import Origins
+from raftkv.statemachine.outlook import Outlook
 from raftkv.statemachine.pacing import CompactionPace
 from raftkv.statemachine.sessions import Sessions
 from raftkv.statemachine.uncommitted import Uncommitted
@@ -66,6 +68,8 @@ class StateMachine:
         self._application = Application(self._store, note_change=self._uncommitted.note_change)
         self._clock = clock
         self.commit_durations = Durations()
+        self.while_committing: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Entered while a commit is written and synced: until it is left, nothing changes, and `outlook` holds."""
 
     @staticmethod
     def open(
@@ -240,6 +244,10 @@ class StateMachine:
         apply = self._application.apply
         return [batch for entry in entries if (batch := apply(entry, wanted)) is not None]
 
+    def outlook(self, wanted: tuple[int, int]) -> Outlook:
+        """What batches of `wanted` will be answered that are not applied yet: for another thread, `while_committing`."""
+        return Outlook(self._records, self._store.revision, wanted=wanted)
+
     # --- when the map is full -----------------------------------------------------------------------------------------
 
     def _retry_when_full(self, what: str, step: Callable[[], _T]) -> _T:
@@ -375,7 +383,8 @@ class StateMachine:
     def _commit(self) -> None:
         records.write_changed(self._store, self._records)
         self._bytes_in_use = self._store.bytes_in_use(self._store.txn)
-        self._store.commit()
+        with self.while_committing():
+            self._store.commit()
 
     def compact_due(self) -> bool:
         """Whether something is left to remove that nobody reads any more."""

@@ -76,6 +76,13 @@ class Origins:
             record.floor += 1
         return True
 
+    def copy_of(self, origin: int) -> Origins:
+        """The record of one origin alone, to try out what `admit` will say."""
+        record = self._records.get(origin)
+        if record is None:
+            return Origins()
+        return Origins({origin: OriginRecord(record.incarnation, record.floor, set(record.applied))})
+
     def is_applied(self, origin: int, incarnation: int, sequence: int) -> bool:
         """Whether a batch that its origin has not settled has been applied."""
         record = self._records.get(origin)

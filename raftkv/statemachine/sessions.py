@@ -79,12 +79,15 @@ class Session:
             if isinstance(answer, bytes):
                 self.answer_bytes -= len(answer)
 
-    def is_new(self, sequence: int) -> bool:
-        """Whether a write with this number is to be applied; else `answer_again` says what it is answered."""
+    def is_new(self, sequence: int, *, others: int = 0) -> bool:
+        """Whether a write with this number is to be applied; else `answer_again` says what it is answered.
+
+        `others`: so many plain puts are going to be answered before it.
+        """
         return (
             sequence >= self.settled_below
             and sequence not in self.answers
-            and len(self.answers) < ANSWERS_MAX
+            and len(self.answers) + others < ANSWERS_MAX
             and self.answer_bytes < ANSWER_BYTES_MAX
         )
 
@@ -185,6 +188,10 @@ class Sessions:
         else:
             heappush(self._idle, (now_ms, session_id))
         return session_id
+
+    def find(self, session_id: int) -> Session | None:
+        """A session, without using it; None: it is unknown."""
+        return self._sessions.get(session_id)
 
     def used(self, session_id: int, now_ms: int) -> Session | None:
         """A session that is used now; None: it is unknown."""

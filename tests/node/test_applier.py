@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, TypeVar
@@ -13,9 +14,10 @@ import pytest
 from raftkv.errors import CorruptionError, InvalidArgument, RequestError
 from raftkv.lab.process import wait_until
 from raftkv.node import Applier
-from raftkv.node.events import Applied, Called, Durable, Event, Failed, Installed
+from raftkv.node.events import Applied, Called, Committing, Durable, Event, Failed, Foreseen, Installed
 from raftkv.raft import Entry, EntryKind, Membership
 from raftkv.statemachine import StateMachine
+from raftkv.statemachine.outlook import Outlook
 from tests.node.support import noop
 from tests.statemachine.support import CLUSTER, US, Clock, batch, compact, everything, get, open_machine, put
 from tests.support import WAIT_S
@@ -41,6 +43,26 @@ class Bench:
             if isinstance(event, kind):
                 return event
             assert isinstance(event, Durable), event
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """The applier is in a commit, which lasts as long as this is entered."""
+        store, began, may_end = self.machine._store, threading.Event(), threading.Event()
+        original = store.commit
+
+        def slow() -> None:
+            began.set()
+            assert may_end.wait(WAIT_S)
+            original()
+
+        store.commit = slow  # type: ignore[method-assign]
+        self.clock.now_s += 1_000.0
+        try:
+            assert began.wait(WAIT_S)
+            yield
+        finally:
+            store.commit = original  # type: ignore[method-assign]
+            may_end.set()
 
     def call(self, job: Callable[[StateMachine], Any]) -> Any:
         self.applier.call(job, lambda result: None)
@@ -146,6 +168,91 @@ def test_a_commit_that_a_job_made_is_reported_too(bench: Bench) -> None:
 
     assert isinstance(durable, Durable)
     assert durable.index == 1
+
+
+def revisions(batches: Iterable[Any]) -> list[tuple[int, list[int]]]:
+    return [(one.sequence, [answer.header.revision for answer in one.answers]) for one in batches]
+
+
+def test_during_a_commit_puts_are_answered_and_applied_when_it_is_over(bench: Bench) -> None:
+    bench.applier.apply([batch(1, put(b"a"))])
+    bench.next(Applied)
+
+    with bench.commit():
+        bench.applier.apply([batch(2, put(b"b"), put(b"c")), batch(3, put(b"a"), origin=9)])
+        bench.applier.call(everything, lambda result: None)
+        first = bench.next(Foreseen)
+        bench.applier.apply([batch(4, put(b"b"))])
+        second = bench.next(Foreseen)
+        assert bench.events.empty()
+        assert bench.machine.applied_index == 1
+
+    assert revisions([*first.batches, *second.batches]) == [(2, [3, 4]), (4, [6])]
+    assert bench.next(Applied).batches == first.batches
+    assert list(bench.next(Called).result) == [b"a", b"b", b"c"]
+    assert bench.next(Applied).batches == second.batches
+
+
+def test_so_are_puts_that_were_waiting_when_it_began(bench: Bench) -> None:
+    may_begin = threading.Event()
+    bench.applier.apply([batch(1, put(b"a"))])
+    bench.next(Applied)
+    bench.applier.call(lambda machine: may_begin.wait(WAIT_S), lambda result: None)
+    bench.applier.apply([batch(2, put(b"b"))])
+    store = bench.machine._store
+    original = store.commit
+    foreseen: list[Event] = []
+
+    def slow() -> None:
+        store.commit = original  # type: ignore[method-assign]
+        # Where the loop would handle the report that a commit has begun.
+        bench.next(Committing).foresee()
+        foreseen.append(bench.events.get(timeout=WAIT_S))
+        original()
+
+    store.commit = slow  # type: ignore[method-assign]
+    bench.clock.now_s += 1_000.0
+    may_begin.set()
+
+    applied = bench.next(Called), bench.next(Applied)
+    (told,) = foreseen
+    assert isinstance(told, Foreseen)
+    assert revisions(told.batches) == [(2, [3])]
+    assert applied[1].batches == told.batches
+
+
+def test_without_a_commit_nothing_is_foreseen(bench: Bench) -> None:
+    for index in (1, 2, 3):
+        bench.applier.apply([batch(index, put(b"a"))])
+
+    assert [type(bench.events.get(timeout=WAIT_S)) for _ in range(3)] == [Applied] * 3
+
+
+def test_who_has_answered_otherwise_than_it_applies_must_not_go_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.applier.apply([batch(1, put(b"a"))])
+    bench.next(Applied)
+    records = bench.machine._records
+    monkeypatch.setattr(bench.machine, "outlook", lambda wanted: Outlook(records, 7, wanted=wanted))
+
+    with bench.commit():
+        bench.applier.apply([batch(2, put(b"b"))])
+        assert revisions(bench.next(Foreseen).batches) == [(2, [8])]
+
+    assert "batch 2 was answered otherwise" in str(bench.next(Failed).error)
+
+
+def test_who_has_answered_what_is_not_applied_must_not_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.applier.apply([batch(1, put(b"a"), sequence=1)])
+    bench.next(Applied)
+    monkeypatch.setattr(Outlook, "_will_admit", lambda self, batch: True)
+
+    with bench.commit():
+        bench.applier.apply([batch(2, put(b"a"), sequence=1)])
+        assert revisions(bench.next(Foreseen).batches) == [(1, [3])]
+
+    assert "batches [1] were answered and are not applied" in str(bench.next(Failed).error)
 
 
 def test_what_was_compacted_is_removed_when_no_job_comes(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from raftkv.pb import store_pb2
 from raftkv.statemachine import StateMachine, machine, snapshot
 from raftkv.statemachine.application import Application
 from raftkv.statemachine.origins import Origins
+from raftkv.statemachine.outlook import Outlook
 from raftkv.statemachine.sessions import Session
 from raftkv.storage import Wal, data_dir
 from tests.sim.planting import Planter, bug, nothing
@@ -73,7 +74,7 @@ def runs_are_not_counted(plant: Planter) -> None:
     plant(data_dir, "_reopen", reopen)
 
 
-@bug(12, tier=2, seed=48)
+@bug(12, tier=2, seed=53)
 def state_ahead_of_its_log_is_not_noticed(plant: Planter) -> None:
     plant(recovery, "_log_holds", lambda base, recovered, machine: True)
 
@@ -117,6 +118,18 @@ def batch_that_is_proposed_again_takes_effect_again(plant: Planter) -> None:
     plant(Origins, "admit", lambda self, origin, incarnation, sequence, settled_below: True)
 
 
+@bug(50, tier=2)
+def batch_that_is_proposed_again_is_foreseen_to_take_effect_again(plant: Planter) -> None:
+    plant(Outlook, "_will_admit", lambda self, batch: True)
+
+
+@bug(50, tier=2)
+def change_behind_a_command_that_cannot_be_foreseen_is_foreseen(plant: Planter) -> None:
+    """As if it had taken no revision."""
+    original = Outlook._foresee
+    plant(Outlook, "_foresee", lambda self, batch: original(self, batch) or [])
+
+
 @bug(51, tier=2)
 def snapshot_forgets_who_has_had_what_applied(plant: Planter) -> None:
     original = StateMachine.install
@@ -154,13 +167,13 @@ def snapshot_is_announced_beyond_its_data(plant: Planter) -> None:
     plant(StateMachine, "prepare_snapshot", prepare)
 
 
-@bug(46, tier=2, seed=218)
+@bug(46, tier=2, seed=63)
 def log_starts_anew_before_the_snapshot_is_the_state(plant: Planter) -> None:
     plant(SaveQueue, "hold", nothing)
     plant(SaveQueue, "is_holding", property(lambda self: False))
 
 
-@bug(46, tier=2, seed=26)
+@bug(46, tier=2, seed=27)
 def log_is_compacted_to_what_is_not_committed(plant: Planter) -> None:
     original = LogRetention.compactable
 

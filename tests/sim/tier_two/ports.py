@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from raftkv.storage import WalQueue
 CLOCK_STEP_S = 1e-6
 IDLE_WAIT = 50_000
 """How often a state machine without work looks whether a commit or a compaction is due; microseconds."""
+
+
+JOBS_PER_COMMIT = 3
+"""One job of so many waits for a commit first: what it will answer may be foreseen."""
 
 
 class VirtualLog:
@@ -81,6 +86,8 @@ class VirtualApplier:
         self._looked_at = looked_at
         self._loop = asyncio.get_running_loop()
         self._is_busy = False
+        self._jobs_begun = 0
+        self._commit = ExitStack()
         self._idle_timer = self._loop.call_later(IDLE_WAIT / 1e6, self._keep_house)
 
     def apply(self, entries: Sequence[Entry]) -> None:
@@ -98,10 +105,14 @@ class VirtualApplier:
     def _begin(self) -> None:
         if not self._is_busy:
             self._is_busy = True
+            self._jobs_begun += 1
+            if self._jobs_begun % JOBS_PER_COMMIT == 0:
+                self._commit.enter_context(self._queue.while_committing())
             self._loop.call_later(self._delay() / 1e6, self._work)
 
     def _work(self) -> None:
         self._is_busy = False
+        self._commit.close()
         is_open = self._queue.work(wait_s=0.0)
         self._looked_at()
         if is_open and self._queue.backlog:
