@@ -23,6 +23,7 @@ from typing import Any
 
 from raftkv.errors import RequestError
 from raftkv.node.events import Applied, Called, Committing, Durable, Event, Failed, Foreseen, Installed
+from raftkv.pb import rpc_pb2
 from raftkv.raft.types import Entry, NodeId, SnapshotMeta
 from raftkv.statemachine import AppliedBatch, StateMachine
 from raftkv.statemachine.outlook import Outlook
@@ -56,8 +57,8 @@ class ApplyQueue:
         self._unapplied: deque[Entry] = deque()
         """The loop's: what it was given to apply, less what it has noticed to be applied."""
         self._outlook: Outlook | None = None
-        self._foreseen: dict[int, AppliedBatch] = {}
-        """By sequence: answered, and not applied."""
+        self._foreseen: dict[int, list[int | None]] = {}
+        """What is answered and not applied: the revisions, by the batch's sequence."""
         self._foreseen_index = machine.applied_index
         """`_foreseen` is empty when everything up to here is applied."""
         self._standstill = threading.Lock()
@@ -133,7 +134,7 @@ class ApplyQueue:
         try:
             assert self._outlook is not None, "a standstill without an outlook"
             batches = self._outlook.foresee(self._unapplied)
-            self._foreseen.update((batch.sequence, batch) for batch in batches)
+            self._foreseen.update((batch.sequence, _revisions(batch)) for batch in batches)
             self._foreseen_index = self._outlook.index
         finally:
             self._standstill.release()
@@ -171,8 +172,9 @@ class ApplyQueue:
     def _check_foresight(self, applied: Sequence[AppliedBatch]) -> None:
         """Clients have been told: if anything comes otherwise, this node must not go on."""
         for batch in applied:
-            foreseen = self._foreseen.pop(batch.sequence, batch)
-            assert foreseen == batch, f"batch {batch.sequence} was answered otherwise than it is applied"
+            foreseen = self._foreseen.pop(batch.sequence, None)
+            if foreseen is not None and foreseen != _revisions(batch):
+                raise AssertionError(f"batch {batch.sequence} was answered otherwise than it is applied")
         if self._foreseen and self._machine.applied_index >= self._foreseen_index:
             raise AssertionError(f"batches {sorted(self._foreseen)} were answered and are not applied")
 
@@ -191,6 +193,11 @@ class ApplyQueue:
         if self._machine.durable_index != self._durable_index:
             self._durable_index = self._machine.durable_index
             self._post(Durable(self._durable_index, self._machine.bytes_on_disk, self._machine.bytes_in_use))
+
+
+def _revisions(batch: AppliedBatch) -> list[int | None]:
+    """What was put by each command of a batch; None: it was no put. The rest of an answer is completed where it goes out."""
+    return [answer.header.revision if isinstance(answer, rpc_pb2.PutResponse) else None for answer in batch.answers]
 
 
 class Applier(ApplyQueue):
