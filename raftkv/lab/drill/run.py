@@ -192,7 +192,8 @@ class Drill:
 
     async def _break_and_heal(self, found: Round, canary: Canary, watch: LeaderWatch) -> float:
         """Returns when the fault began. When it raises, too, everything has been made good as far as it goes."""
-        found.leader_before = await in_thread(self._healthy)  # Now: leadership may have moved during the warm-up.
+        # Now: leadership may have moved during the warm-up.
+        found.leader_before = await in_thread(require_healthy, self._target, HEALTHY_DEADLINE_S)
         term = watch.term
         self._say(found, f"breaking {found.leader_before}")
         fault_at = time.monotonic()

@@ -86,13 +86,17 @@ def discover(endpoints: Sequence[str]) -> Target:
     return Target(cluster_id=answer.header.cluster_id, members=tuple(sorted(members, key=lambda m: m.name)))
 
 
-def require_healthy(target: Target) -> str:
-    """The leader's name, if every member answers and all follow it; an election under way is waited for.
+def require_healthy(target: Target, patience_s: float | None = None) -> str:
+    """The leader's name, if every member answers and all follow it.
+
+    Args:
+        target: the cluster, which nobody has broken yet.
+        patience_s: how long an election under way is waited for; by default `SETTLED_S`.
 
     Raises:
         DrillError: says which member does not.
     """
-    trouble, leader = _settled(target, SETTLED_S)
+    trouble, leader = _settled(target, SETTLED_S if patience_s is None else patience_s)
     if trouble:
         raise DrillError(f"the cluster is not healthy, and a drill would make it worse: {trouble}")
     return leader

@@ -49,3 +49,11 @@ def test_one_without_an_end_is_not(monkeypatch: pytest.MonkeyPatch, leaders: dic
         require_healthy(TARGET)
 
     assert str(refused.value) == f"the cluster is not healthy, and a drill would make it worse: {says}"
+
+
+def test_how_long_an_election_is_waited_for_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([answers(n1=0, n2=0, n3=0)] * 3 + [answers(n1=2, n2=2, n3=2)])
+    monkeypatch.setattr(target_module.probe, "statuses", lambda _endpoints, *, deadline_s: next(seen))
+    monkeypatch.setattr(target_module, "SETTLED_S", 0.0)
+
+    assert require_healthy(TARGET, 10.0) == "n2"
