@@ -48,9 +48,9 @@ def node(request: pytest.FixtureRequest, nodes: dict[str, Api]) -> Api:
     return nodes[request.param]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real etcd of one node."""
+    """A real etcd of one node. It begins and ends with the cluster: what one of them has had compacted, so has the other."""
     if shutil.which("etcd") is None:
         pytest.skip("etcd is not installed: nothing to compare with")
     directory = tmp_path_factory.mktemp("etcd")
@@ -81,7 +81,7 @@ def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         holder.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def etcd(etcd_endpoint: str) -> Iterator[Api]:
     api = Api(etcd_endpoint)
     yield api

@@ -47,6 +47,8 @@ def assert_kept(beside: Beside) -> None:
     ],
 )
 def test_absurd_numbers_in_a_range_are_answered_as_etcd_answers_them(kept: Beside, field: str) -> None:
+    # What etcd makes of a revision below 1 in a txn depends on whether something was ever compacted.
+    kept.both(lambda base: rpc_pb2.CompactionRequest(revision=base + 1))
     for number in ABSURD:
         kept.both(kept.all(**{field: number}))
         kept.both(kept.one(b"k", **{field: number}))
