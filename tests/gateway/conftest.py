@@ -35,7 +35,7 @@ def over_grpc(cluster: LocalCluster) -> Iterator[Api]:
     api.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def theirs(etcd_endpoint: str) -> Http:
     return Http(f"http://{etcd_endpoint}")
 
