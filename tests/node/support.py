@@ -11,8 +11,8 @@ import random
 import shutil
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +274,27 @@ class Member:
             await closed(self.applier)
         else:
             self.machine.close()
+
+
+@contextmanager
+def held_commit(machine: StateMachine, begin: Callable[[], None]) -> Iterator[None]:
+    """The machine is in a commit, which `begin` brings about on its thread, for as long as this is entered."""
+    store, began, may_end = machine._store, threading.Event(), threading.Event()
+    original = store.commit
+
+    def slow() -> None:
+        began.set()
+        assert may_end.wait(TIMEOUT_S)
+        original()
+
+    store.commit = slow  # type: ignore[method-assign]
+    begin()
+    try:
+        assert began.wait(TIMEOUT_S)
+        yield
+    finally:
+        store.commit = original  # type: ignore[method-assign]
+        may_end.set()
 
 
 async def closed(applier: Applier) -> None:

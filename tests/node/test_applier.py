@@ -18,7 +18,7 @@ from raftkv.node.events import Applied, Called, Committing, Durable, Event, Fail
 from raftkv.raft import Entry, EntryKind, Membership
 from raftkv.statemachine import StateMachine
 from raftkv.statemachine.outlook import Outlook
-from tests.node.support import noop
+from tests.node.support import held_commit, noop
 from tests.statemachine.support import CLUSTER, US, Clock, batch, compact, everything, get, open_machine, put
 from tests.support import WAIT_S
 
@@ -47,23 +47,13 @@ class Bench:
     @contextmanager
     def commit(self, *, begin: Callable[[], None] = lambda: None) -> Iterator[None]:
         """The applier is in a commit, which lasts as long as this is entered. `begin`: what it waits for."""
-        store, began, may_end = self.machine._store, threading.Event(), threading.Event()
-        original = store.commit
 
-        def slow() -> None:
-            began.set()
-            assert may_end.wait(WAIT_S)
-            original()
+        def commit_is_due() -> None:
+            self.clock.now_s += 1_000.0
+            begin()
 
-        store.commit = slow  # type: ignore[method-assign]
-        self.clock.now_s += 1_000.0
-        begin()
-        try:
-            assert began.wait(WAIT_S)
+        with held_commit(self.machine, commit_is_due):
             yield
-        finally:
-            store.commit = original  # type: ignore[method-assign]
-            may_end.set()
 
     def call(self, job: Callable[[StateMachine], Any]) -> Any:
         self.applier.call(job, lambda result: None)

@@ -29,6 +29,7 @@ from tests.node.support import (
     Member,
     closed,
     commands,
+    held_commit,
     member,
     noop,
     outcome_of,
@@ -107,28 +108,15 @@ async def test_a_read_waits_for_the_state_machine(tmp_path: Path) -> None:
 async def test_during_a_commit_to_disk_puts_are_answered_and_reads_wait(tmp_path: Path) -> None:
     async with member(tmp_path, is_threaded=True) as only:
         await only.put(b"key", b"old")
-        began, may_end = threading.Event(), threading.Event()
-        store = only.machine._store
-        original = store.commit
-
-        def slow() -> None:
-            began.set()
-            assert may_end.wait(TIMEOUT_S)
-            original()
-
-        store.commit = slow  # type: ignore[method-assign]
-        only.applier.call(lambda machine: machine.commit(), lambda result: None)
-        await asyncio.to_thread(began.wait, TIMEOUT_S)
-        store.commit = original  # type: ignore[method-assign]
-
-        assert (await only.put(b"key", b"new")).header.revision == 3
-        confirmed = reading(only, b"key")
-        local = asyncio.create_task(only.node.read_local(lambda machine: get(machine, b"key"), timeout_s=TIMEOUT_S))
-        await asyncio.sleep(0.05)
-        assert not confirmed.done()
-        assert not local.done()
-
-        may_end.set()
+        with held_commit(
+            only.machine, lambda: only.applier.call(lambda machine: machine.commit(), lambda result: None)
+        ):
+            assert (await only.put(b"key", b"new")).header.revision == 3
+            confirmed = reading(only, b"key")
+            local = asyncio.create_task(only.node.read_local(lambda machine: get(machine, b"key"), timeout_s=TIMEOUT_S))
+            await settled()
+            assert not confirmed.done()
+            assert not local.done()
 
         assert await confirmed == await local == b"new"
 
